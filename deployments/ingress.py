@@ -1,0 +1,292 @@
+"""Step 1, request: OpenAI's HTTP protocol, from a request to its answer.
+
+A request goes media ──> decision ──> dispatch ──> reply, and leaves an outcome row. If the router
+fails or has no version yet, the default candidate answers, and the failure is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from ray import serve
+
+from deployments.dispatch import Dispatcher
+from deployments.exchange import Exchange
+from deployments.labels import parse_labels
+from deployments.media import MediaFetcher, MediaLimits
+from deployments.metrics import RequestMetrics
+from deployments.outcomes import OutcomeRecorder
+from deployments.pool import PoolWatcher
+from deployments.protocol import (
+    DONE,
+    ChunkWriter,
+    annotate,
+    error_event,
+    models_list,
+    parse_chat_request,
+    response_headers,
+)
+from deployments.replies import error_response, not_found, status_of
+from deployments.router_deployment import Question
+from monitoring.outcome import Status
+from router.errors import NoCandidateError, PointsmanError, UnknownModelError
+from router.records import Routing
+from router.route import choose_without_router
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ray.serve.handle import DeploymentHandle
+
+    from deployments.dispatch import Answer
+    from deployments.settings import RouterSettings
+    from router.records import Decision
+
+logger = logging.getLogger("pointsman.ingress")
+http = FastAPI(title="Pointsman", docs_url="/docs", redoc_url=None)
+
+MAX_ONGOING_REQUESTS = 512
+"""Requests in one ingress replica; more wait in the proxy."""
+
+
+@serve.ingress(http)
+class Ingress:
+    """Answers HTTP. Holds no state that a restart would miss but the last seconds of outcomes."""
+
+    def __init__(self, settings: RouterSettings, router: DeploymentHandle) -> None:
+        """Start watching the pool."""
+        self._settings = settings
+        self._router = router
+        self._created = int(time.time())  # noqa: TID251 - the models' creation date
+        self._media = MediaFetcher(
+            MediaLimits(
+                allow_http=settings.allow_http_images,
+                allow_private_hosts=settings.private_image_hosts,
+            )
+        )
+        self._watcher = PoolWatcher(settings.serve_api, period_s=settings.pool_poll_s)
+        self._dispatcher = Dispatcher(lambda: self._watcher.pool)
+        self._metrics = RequestMetrics()
+        self._recorder = OutcomeRecorder(
+            settings.outcome_log, flush_s=settings.outcome_flush_s, features=self._features
+        )
+        loop = asyncio.get_event_loop()
+        self._tasks = [
+            loop.create_task(self._watcher.run()),
+            loop.create_task(self._recorder.run()),
+        ]
+
+    @http.post("/v1/chat/completions")
+    async def chat(self, request: Request) -> Response:
+        """Answer a chat completion, plain or streamed."""
+        arrived_s = time.monotonic()
+        try:
+            exchange = await self._open(await request.body(), arrived_s)
+        except PointsmanError as error:
+            self._metrics.refused(error)
+            return error_response(error)
+        try:
+            exchange.decision = await self._decide(exchange)
+            answer = await self._dispatch(exchange)
+        except (PointsmanError, ValueError) as error:
+            self._close(exchange, status_of(error))
+            return error_response(error)
+        except asyncio.CancelledError:
+            self._close(exchange, Status.CANCELLED)
+            raise
+        headers = response_headers(exchange.receipt())
+        if exchange.call.stream:
+            return StreamingResponse(
+                self._stream(exchange, answer), media_type="text/event-stream", headers=headers
+            )
+        completion = await anext(answer.events)
+        self._settle(exchange, answer, completion.get("usage"))
+        return JSONResponse(annotate(completion, exchange.receipt()), headers=headers)
+
+    @http.post("/v1/route")
+    async def route(self, request: Request) -> Response:
+        """Return the decision that a chat completion would get, without the call."""
+        try:
+            exchange = await self._open(await request.body(), time.monotonic())
+            decision = await self._decide(exchange)
+        except (PointsmanError, ValueError) as error:
+            return error_response(error)
+        return JSONResponse(self._recorder.describe(decision))
+
+    @http.get("/v1/decisions/{decision_id}")
+    async def decision(self, decision_id: str) -> Response:
+        """Return the receipt of a past request."""
+        row = await asyncio.to_thread(self._recorder.find, decision_id)
+        if row is None:
+            return not_found("decision_id", decision_id)
+        return JSONResponse(row)
+
+    @http.post("/v1/outcomes")
+    async def outcomes(self, request: Request) -> Response:
+        """Take labels: quality scores of past answers."""
+        try:
+            labels = parse_labels(await request.body())
+        except PointsmanError as error:
+            return error_response(error)
+        for label in labels:
+            if not await asyncio.to_thread(self._recorder.knows, label.decision_id):
+                return not_found("decision_id", label.decision_id)
+        for label in labels:
+            self._recorder.add_label(label)
+        return JSONResponse({"accepted": len(labels)})
+
+    @http.get("/v1/models")
+    async def models(self) -> Response:
+        """List ``auto`` and the pool."""
+        return JSONResponse(models_list(self._watcher.pool.candidates, self._created))
+
+    @http.get("/healthz")
+    async def healthz(self) -> Response:
+        """Tell that the process answers."""
+        return JSONResponse({"status": "ok"})
+
+    @http.get("/readyz")
+    async def readyz(self) -> Response:
+        """Tell whether a question can be answered now."""
+        pool = self._watcher.pool
+        router = await self._router_status()
+        is_ready = any(s.refusal is None for s in pool.standings) and "error" not in router
+        body = {
+            "ready": is_ready,
+            "pool_age_s": round(self._watcher.age_s(), 3),
+            "candidates": {
+                s.candidate.id: s.refusal.value if s.refusal else "available"
+                for s in pool.standings
+            },
+            "router": router,
+            "outcomes": self._recorder.counts(),
+        }
+        return JSONResponse(body, status_code=200 if is_ready else 503)
+
+    async def _open(self, body: bytes, arrived_s: float) -> Exchange:
+        """Read a request and fetch its images."""
+        call = parse_chat_request(body)
+        pool = self._watcher.pool
+        if call.is_pinned and pool.standing(call.model) is None:
+            raise UnknownModelError(call.model)
+        settings = self._settings
+        defaults = Routing(
+            cost_weight=settings.cost_weight,
+            latency_weight=settings.latency_weight,
+            explore_share=settings.explore_share,
+        )
+        exchange = Exchange(
+            call=call, routing=call.routing.resolve(defaults), pool=pool, arrived_s=arrived_s
+        )
+        exchange.pictures = await self._media.fetch_all(call.image_refs)
+        exchange.timing.media_s = exchange.elapsed_s()
+        return exchange
+
+    async def _decide(self, exchange: Exchange) -> Decision:
+        """Return the decision; without the router if the request is pinned or the router fails."""
+        call, decision_id = exchange.call, f"dec_{secrets.token_hex(12)}"
+        started_s = time.monotonic()
+        try:
+            if call.is_pinned:
+                return choose_without_router(
+                    exchange.pool,
+                    call.shape,
+                    routing=exchange.routing,
+                    decision_id=decision_id,
+                    preferred=call.model,
+                    pinned=True,
+                )
+            decide = self._router.decide.remote(
+                Question.of(call.question_text, exchange.pictures),
+                call.shape,
+                pool=exchange.pool,
+                routing=exchange.routing,
+                decision_id=decision_id,
+                seed=secrets.randbits(63),
+            )
+            try:
+                return await asyncio.wait_for(decide, self._settings.decide_timeout_s)
+            except (NoCandidateError, asyncio.CancelledError):
+                raise
+            except Exception as error:  # noqa: BLE001 - any failure of the router degrades alike
+                self._metrics.router_failed(error)
+            return choose_without_router(
+                exchange.pool,
+                call.shape,
+                routing=exchange.routing,
+                decision_id=decision_id,
+                preferred=self._settings.default_candidate,
+            )
+        finally:
+            exchange.timing.decide_s = time.monotonic() - started_s
+
+    async def _dispatch(self, exchange: Exchange) -> Answer:
+        """Return the first answer of the decision's ranking."""
+        call, decision = exchange.call, exchange.decision
+        if decision is None:
+            raise ValueError("dispatch before a decision")
+        ranking = decision.ranking[: self._settings.max_attempts]
+        answer = await self._dispatcher.call(
+            [call.model] if call.is_pinned else ranking,
+            lambda candidate_id: call.candidate_body(exchange.pictures, candidate_id),
+            deadline_s=exchange.arrived_s + self._settings.deadline_s,
+            log=exchange.log,
+            waits_for_start=call.is_pinned,
+        )
+        exchange.note_answer(answer.candidate_id)
+        return answer
+
+    async def _stream(self, exchange: Exchange, answer: Answer) -> AsyncIterator[str]:
+        """Pass a candidate's events on; after the first, an error ends the stream, told inside."""
+        writer = ChunkWriter(exchange.receipt(), include_usage=exchange.call.include_usage)
+        usage: dict[str, Any] | None = None
+        status = Status.CANCELLED
+        try:
+            async for chunk in answer.events:
+                usage = chunk.get("usage") or usage
+                if text := writer.write(chunk):
+                    yield text
+            yield DONE
+            status = Status.OK
+        except Exception as error:
+            logger.exception("a stream of %s broke", answer.candidate_id)
+            status = Status.TRUNCATED
+            yield error_event(error)
+            yield DONE
+        finally:
+            answer.cancel()
+            self._settle(exchange, answer, usage, status)
+
+    def _settle(
+        self,
+        exchange: Exchange,
+        answer: Answer,
+        usage: dict[str, Any] | None,
+        status: Status = Status.OK,
+    ) -> None:
+        """Note usage and the last attempt, and write the outcome."""
+        exchange.note_usage(usage)
+        exchange.log.add(answer.candidate_id, answer.started_s)
+        self._close(exchange, status)
+
+    def _close(self, exchange: Exchange, status: Status) -> None:
+        """Count the request and hand its outcome to the recorder."""
+        self._metrics.finished(exchange, status)
+        if exchange.decision is not None:
+            self._recorder.add_outcome(exchange, status, exchange.decision)
+
+    async def _router_status(self) -> dict[str, Any]:
+        try:
+            status: dict[str, Any] = await asyncio.wait_for(self._router.status.remote(), 5.0)
+        except Exception as error:  # noqa: BLE001 - told in the reply
+            return {"error": f"{type(error).__name__}: {error}"[:200]}
+        return status
+
+    async def _features(self, question: Question) -> Any:  # noqa: ANN401 - a Serve response
+        return await self._router.features.remote(question)

@@ -1,0 +1,177 @@
+"""Step 7, recorded: hand outcome rows and labels to the log, off the request path."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import socket
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from deployments.router_deployment import Question
+from monitoring.outcome_log import SegmentWriter, read_table
+from router.records import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from deployments.exchange import Exchange
+    from monitoring.outcome import Label, Status
+    from router.records import Decision
+
+logger = logging.getLogger("pointsman.outcomes")
+
+NUM_RECENT = 20_000
+"""Receipts kept at hand; older ones are looked up in the log."""
+
+
+class OutcomeRecorder:
+    """Keeps recent receipts and writes the log in the background.
+
+    Args:
+        root: Folder of the outcome log.
+        flush_s: Seconds between segments.
+        features: Computes the features of a question whose decision was made without them.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        flush_s: float,
+        features: Callable[[Question], Awaitable[Any]],
+    ) -> None:
+        """Open nothing yet."""
+        writer = f"{socket.gethostname()}-{os.getpid()}"
+        self._root = root
+        self._flush_s = flush_s
+        self._features = features
+        self._outcomes = SegmentWriter(root, "outcomes", writer=writer)
+        self._labels = SegmentWriter(root, "labels", writer=writer)
+        self._recent: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._pending: set[asyncio.Task[None]] = set()
+        self._num_without_features = 0
+
+    def add_outcome(self, exchange: Exchange, status: Status, decision: Decision) -> None:
+        """Take the outcome of a finished request."""
+        outcome = exchange.outcome(status, decision)
+        row = outcome.row()
+        row.pop("features")
+        self._recent[decision.decision_id] = _plain(row)
+        while len(self._recent) > NUM_RECENT:
+            self._recent.popitem(last=False)
+        if decision.features_F is not None:
+            self._outcomes.append(outcome)
+            return
+
+        async def append_with_features() -> None:
+            """Pinned and fallback decisions read no features, but learning needs them."""
+            question = Question.of(exchange.call.question_text, exchange.pictures)
+            features_F = None
+            try:
+                features_F = await self._features(question)
+            except Exception:
+                self._num_without_features += 1
+                logger.exception("an outcome is logged without its features")
+            known = dataclasses.replace(decision, features_F=features_F)
+            self._outcomes.append(dataclasses.replace(outcome, decision=known))
+
+        task = asyncio.get_running_loop().create_task(append_with_features())
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    def add_label(self, label: Label) -> None:
+        """Take a label."""
+        self._labels.append(label)
+
+    def knows(self, decision_id: str) -> bool:
+        """Return whether a decision was made here or stands in the log."""
+        return self.find(decision_id) is not None
+
+    def find(self, decision_id: str) -> dict[str, Any] | None:
+        """Return the outcome row of a decision, without its features."""
+        if decision_id in self._recent:
+            return self._recent[decision_id]
+        columns = [name for name in self._outcome_columns() if name != "features"]
+        rows = read_table(
+            self._root,
+            "outcomes",
+            columns=columns,
+            filters=pc.field("decision_id") == decision_id,
+        ).to_pylist()
+        return _plain(rows[0]) if rows else None
+
+    @staticmethod
+    def describe(decision: Decision) -> dict[str, Any]:
+        """Return a decision as JSON, a row per candidate."""
+        predictions = zip(
+            decision.quality_means,
+            decision.quality_stds,
+            decision.costs_usd,
+            decision.latencies_s,
+            decision.utilities,
+            strict=True,
+        )
+        columns = ("quality", "quality_std", "cost_usd", "latency_s", "utility")
+        rows = [dict(zip(columns, row, strict=True)) for row in predictions]
+        rows = rows or [{} for _ in decision.candidate_ids]
+        return {
+            "decision_id": decision.decision_id,
+            "router_version": decision.router_version,
+            "choice": decision.choice,
+            "policy": Policy(decision.policy).value,
+            "propensity": decision.propensity,
+            "candidates": [
+                {"id": name, "refusal": refusal, **_plain(row)}
+                for name, refusal, row in zip(
+                    decision.candidate_ids, decision.refusals, rows, strict=True
+                )
+            ],
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Return what was written and what was lost."""
+        return {
+            "written": self._outcomes.num_written,
+            "labels_written": self._labels.num_written,
+            "dropped": self._outcomes.num_dropped + self._labels.num_dropped,
+            "without_features": self._num_without_features,
+        }
+
+    async def run(self) -> None:
+        """Write segments forever. Cancel the task to stop."""
+        while True:
+            await asyncio.sleep(self._flush_s)
+            for writer in (self._outcomes, self._labels):
+                try:
+                    await asyncio.to_thread(writer.flush)
+                except OSError:
+                    logger.exception("the outcome log cannot be written; rows are kept")
+
+    @staticmethod
+    def _outcome_columns() -> list[str]:
+        from monitoring.outcome import OUTCOME_SCHEMA  # noqa: PLC0415
+
+        return list(OUTCOME_SCHEMA.names)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row that JSON can say: times as text, NaN as null."""
+
+    def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+        if isinstance(value, float) and value != value:  # noqa: PLR0124 - NaN
+            return None
+        if hasattr(value, "isoformat"):
+            return value.isoformat()
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return value
+
+    return {key: plain(value) for key, value in row.items()}

@@ -1,0 +1,179 @@
+"""Steps 2 to 5, served: features, scores, mask and choice, with the hot swap of step 10.
+
+The decision itself is ``router.route``; this shell holds the encoders, the router version that
+serves, and the watch on the registry's alias.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ray import serve
+from ray.serve.metrics import Counter
+
+from deployments.registry import Registry
+from router.errors import ArtifactError, PointsmanError
+from router.features.extract import FeatureExtractor
+from router.records import QueryShape
+from router.route import Router, route
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deployments.settings import RouterSettings
+    from router.artifact import RouterArtifact
+    from router.features.picture import Picture
+    from router.records import Decision, Pool, Routing
+
+logger = logging.getLogger("pointsman.router")
+
+MAX_ONGOING_REQUESTS = 128
+"""More than this many concurrent decisions queue in the ingress, which can fall back instead."""
+
+
+class NoRouterError(PointsmanError):
+    """No router version serves yet; the default candidate should answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the features are made of. Pictures travel without their original bytes."""
+
+    text: str
+    pictures: tuple[Picture, ...]
+
+    @classmethod
+    def of(cls, text: str, pictures: tuple[Picture, ...]) -> Question:
+        """Return the question with only the pictures' thumbnails, which is all encoders read."""
+        return cls(text=text, pictures=tuple(dataclasses.replace(p, data=b"") for p in pictures))
+
+
+class RouterDeployment:
+    """Decides which candidate should answer. Stateless but for caches and the served version."""
+
+    def __init__(self, settings: RouterSettings) -> None:
+        """Load encoders and champion; ready only when a decision can be made at full speed."""
+        import torch  # noqa: PLC0415 - only this process needs it
+
+        # A second OpenMP thread on a busy machine took p99 from 4 to 335 ms.
+        torch.set_num_threads(1)
+        self._settings = settings
+        self._extractor = FeatureExtractor.load(settings.encoders)
+        self._extractor.extract("warm up", ())
+        # One thread per encoder call; more would fight over the cores that the engines need.
+        self._encoding = ThreadPoolExecutor(max_workers=2, thread_name_prefix="encode")
+        self._registry = Registry(
+            settings.registry_uri,
+            model=settings.registry_model,
+            alias=settings.registry_alias,
+            cache=settings.router_versions,
+        )
+        self._router: Router | None = None
+        self._refused: str | None = None
+        self._swaps = Counter(
+            "pointsman_router_swaps_total",
+            description="Router versions taken up or refused.",
+            tag_keys=("result",),
+        )
+        self._watch = asyncio.get_event_loop().create_task(self._follow_alias())
+
+    async def decide(
+        self,
+        question: Question,
+        shape: QueryShape,
+        *,
+        pool: Pool,
+        routing: Routing,
+        decision_id: str,
+        seed: int,
+    ) -> Decision:
+        """Return the decision for one query; see ``router.route.route``.
+
+        Raises:
+            NoRouterError: If no router version serves yet.
+            NoCandidateError: If every candidate is masked.
+        """
+        router = self._router
+        if router is None:
+            raise NoRouterError("no router version is registered under the serving alias")
+        features_F = await self.features(question)
+        return route(
+            router,
+            features_F,
+            shape,
+            pool=pool,
+            routing=routing,
+            decision_id=decision_id,
+            seed=seed,
+        )
+
+    async def features(self, question: Question) -> NDArray[np.float32]:
+        """Return the question's features, shape (F,)."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._encoding, self._extractor.extract, question.text, question.pictures
+        )
+
+    async def status(self) -> dict[str, str | None]:
+        """Return which version serves and which feature schema it reads."""
+        return {
+            "router_version": self._router.version if self._router else None,
+            "feature_schema_hash": self._extractor.schema.hash,
+            "refused_version": self._refused,
+        }
+
+    async def _follow_alias(self) -> None:
+        """Take up whatever version the alias names, forever."""
+        while True:
+            try:
+                await asyncio.to_thread(self._swap_if_moved)
+            except Exception:  # the version that serves goes on serving
+                logger.exception("the registry could not be read")
+            await asyncio.sleep(self._settings.registry_poll_s)
+
+    def _swap_if_moved(self) -> None:
+        version = self._registry.champion_version()
+        served = self._router.version if self._router else None
+        if version is None or version in (served, self._refused):
+            return
+        try:
+            artifact = self._registry.fetch(version, schema_hash=self._extractor.schema.hash)
+            self._router = self._warmed(artifact, version)
+        except (ArtifactError, ValueError) as error:
+            self._refused = version
+            self._swaps.inc(tags={"result": "refused"})
+            logger.error("router version %s is refused: %s", version, error)  # noqa: TRY400
+            self._registry.refuse(version, str(error))
+        else:
+            self._swaps.inc(tags={"result": "served"})
+            logger.warning("router version %s serves", version)
+
+    def _warmed(self, artifact: RouterArtifact, version: str) -> Router:
+        """Return the version under its registry name, after one decision's worth of scoring."""
+        router = dataclasses.replace(artifact.router(), version=version)
+        router.scorer.score(
+            self._extractor.extract("warm up", ()),
+            num_chars=7,
+            num_images=0,
+            candidates=(),
+            profiles=router.profiles,
+            available_M=np.empty(0, dtype=bool),
+        )
+        return router
+
+
+def router_application(settings: RouterSettings) -> serve.Application:
+    """Bind the router deployment."""
+    return serve.deployment(
+        RouterDeployment,
+        name="router",
+        num_replicas=settings.num_router_replicas,
+        max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        ray_actor_options={"num_cpus": 0.5},
+    ).bind(settings)

@@ -1,0 +1,45 @@
+"""Resolve `pyproject.toml` again into `infra/locks`: `make lock`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from infra.environment import (
+    LOCKS,
+    VENV,
+    SetupError,
+    locked_block,
+    pip_settings,
+    run_logged,
+    say,
+    torch_flags,
+    uv_environ,
+)
+
+
+def compile_command(stack: str, torch_source: list[str]) -> list[str]:
+    """Return the uv command that writes one lock, keeping every version that still fits."""
+    command = [str(VENV / "bin" / "uv"), "pip", "compile", "pyproject.toml", "--quiet"]
+    command += [part for extra in (stack, "dev", "build") for part in ("--extra", extra)]
+    command += ["--overrides", f"infra/locks/overrides-{stack}.txt", "--generate-hashes"]
+    command += ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
+    command += ["--no-emit-find-links", "--custom-compile-command", "make lock"]
+    return [*command, *torch_source, "-o", f"infra/locks/{stack}.txt"]
+
+
+def write_locks() -> None:
+    """Write both locks."""
+    settings = pip_settings()
+    torch = locked_block((LOCKS / "cpu.txt").read_text(), "torch").split()[0].partition("==")[2]
+    sources = {"cpu": torch_flags(settings, torch), "gpu": []}
+    for stack, source in sources.items():
+        say(f"  resolving infra/locks/{stack}.txt")
+        run_logged(compile_command(stack, source), uv_environ(os.environ, settings))
+
+
+if __name__ == "__main__":
+    try:
+        write_locks()
+    except SetupError as error:
+        sys.exit(f"locking failed: {error}")

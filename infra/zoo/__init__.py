@@ -1,0 +1,1 @@
+"""Tiny real vision-language models to route between, and the questions they are asked."""

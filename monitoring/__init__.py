@@ -1,0 +1,1 @@
+"""What happened: the outcome log that serving writes and learning reads. Pure: files only."""

@@ -1,0 +1,1 @@
+"""The decision: which candidate should answer a query. Pure: no Ray, MLflow, vLLM or HTTP."""

@@ -1,0 +1,1 @@
+"""Step 2, features: text and pictures come in, one vector of known layout goes out."""

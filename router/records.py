@@ -1,0 +1,187 @@
+"""The records that cross the steps: what is asked, what may be chosen, what was decided.
+
+Axis legend: F = features, M = candidates, in the order of the pool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from router.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from router.candidate import Candidate
+
+
+class Refusal(StrEnum):
+    """Why a candidate may not serve a query now."""
+
+    NO_REPLICA = "no_replica"
+    COLD = "cold"
+    STARTING = "starting"
+    DRAINING = "draining"
+    EJECTED = "ejected"
+    SATURATED = "saturated"
+    LACKS_MODALITY = "lacks_modality"
+    TOO_MANY_IMAGES = "too_many_images"
+    CONTEXT_TOO_SHORT = "context_too_short"
+    OVER_PRICE_CAP = "over_price_cap"
+    OVER_LATENCY_CAP = "over_latency_cap"
+    DENIED = "denied"
+    NO_PROFILE = "no_profile"
+
+
+class Policy(StrEnum):
+    """How the choice came about."""
+
+    GREEDY = "greedy"
+    EXPLORE = "explore"
+    PINNED = "pinned"
+    FALLBACK = "fallback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryShape:
+    """What the mask and the cost forecast need to know of a query."""
+
+    num_chars: int
+    """Characters of text in all messages."""
+
+    num_images: int = 0
+    """Images in all messages."""
+
+    max_output_tokens: int | None = None
+    """The request's own cap on the reply, if it set one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """What a request wishes of its routing."""
+
+    cost_weight: float = 0.0
+    """Quality given up for one reference cost; 0 or more."""
+
+    latency_weight: float = 0.0
+    """Quality given up for one reference latency; 0 or more."""
+
+    max_cost_usd: float | None = None
+    """Refuse candidates whose predicted cost is above this."""
+
+    max_latency_s: float | None = None
+    """Refuse candidates whose predicted latency is above this."""
+
+    allow: tuple[str, ...] | None = None
+    """Only these candidates, when given."""
+
+    deny: tuple[str, ...] = ()
+    """Never these candidates."""
+
+    explore_share: float = 0.0
+    """Probability of a uniform draw among the available candidates; 0 to 1."""
+
+    def __post_init__(self) -> None:
+        """Refuse weights and shares outside their bounds."""
+        for name in ("cost_weight", "latency_weight"):
+            if not getattr(self, name) >= 0:
+                raise InvalidInputError(
+                    f"{name} must be 0 or more, got {getattr(self, name)}", f"routing.{name}"
+                )
+        if not 0 <= self.explore_share <= 1:
+            raise InvalidInputError(
+                f"explore_share must be 0 to 1, got {self.explore_share}", "explore_share"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One candidate and whether its replicas can take a query."""
+
+    candidate: Candidate
+    """Who."""
+
+    refusal: Refusal | None = None
+    """Why its replicas cannot take a query now; None when they can."""
+
+    num_running: int = 0
+    """Replicas that are running."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """All candidates at one instant."""
+
+    standings: tuple[Standing, ...] = ()
+    """In the order of the Serve config."""
+
+    seen_at_s: float = 0.0
+    """When it was seen, on the observer's monotonic clock, in seconds."""
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The candidates, in order."""
+        return tuple(standing.candidate for standing in self.standings)
+
+    def standing(self, candidate_id: str) -> Standing | None:
+        """Return the standing of one candidate, or None where the pool has no such one."""
+        return next((s for s in self.standings if s.candidate.id == candidate_id), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Which candidate should answer a query, and all that led to it.
+
+    Every tuple named in the plural runs over the candidates of the pool, in its order.
+    """
+
+    decision_id: str
+    router_version: str
+    feature_schema_hash: str
+    candidate_ids: tuple[str, ...]
+    refusals: tuple[Refusal | None, ...]
+    """Why each candidate is masked; None where it is available."""
+
+    quality_means: tuple[float, ...] = ()
+    """Predicted quality, 0..1; empty when the choice was made without a router."""
+
+    quality_stds: tuple[float, ...] = ()
+    costs_usd: tuple[float, ...] = ()
+    latencies_s: tuple[float, ...] = ()
+    utilities: tuple[float, ...] = ()
+    choice: str = ""
+    """The candidate that should answer."""
+
+    propensity: float = 1.0
+    """Probability with which ``choice`` was chosen, after mask and exploration."""
+
+    policy: Policy = Policy.GREEDY
+    seed: int = 0
+    """Seed of the generator that drew the choice."""
+
+    features_F: NDArray[np.float32] | None = field(default=None, compare=False)
+    """The query's features; kept out of the receipt, written to the outcome log."""
+
+    @property
+    def is_available(self) -> tuple[bool, ...]:
+        """True where a candidate may serve this query."""
+        return tuple(refusal is None for refusal in self.refusals)
+
+    @property
+    def predicted_quality(self) -> float | None:
+        """Predicted quality of the choice, where a router predicted one."""
+        if not self.quality_means:
+            return None
+        return self.quality_means[self.candidate_ids.index(self.choice)]
+
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """Available candidates, the choice first, the rest by falling utility."""
+        rest = [i for i, ok in enumerate(self.is_available) if ok]
+        if self.utilities:
+            rest.sort(key=lambda i: -self.utilities[i])
+        others = (self.candidate_ids[i] for i in rest)
+        return (self.choice, *(name for name in others if name != self.choice))

@@ -1,0 +1,175 @@
+"""Steps 3 to 5: from a query's features to a decision. The page to read first.
+
+    features ──> scores ──> mask ──> utility ──> choice
+
+Pure: the pool, the generator and the decision's id are given. Axis legend: F = features,
+M = candidates, in the order of the pool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from router.choice import choose
+from router.errors import NoCandidateError
+from router.mask import over_cap, reasons, refuse
+from router.records import Decision, Policy
+from router.utility import Reference, utilities
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from router.profile import Profile
+    from router.records import Pool, QueryShape, Routing
+    from router.scores import Scorer, Scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Router:
+    """A router version, ready to decide."""
+
+    version: str
+    """Its name in the registry."""
+
+    feature_schema_hash: str
+    """Hash of the features it was trained on."""
+
+    scorer: Scorer
+    """Predicts quality, cost and latency."""
+
+    profiles: Mapping[str, Profile]
+    """What is known of each candidate, by id."""
+
+    reference: Reference
+    """Units of cost and latency in the utility."""
+
+
+def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
+    router: Router,
+    features_F: NDArray[np.float32],
+    shape: QueryShape,
+    *,
+    pool: Pool,
+    routing: Routing,
+    decision_id: str,
+    seed: int,
+) -> Decision:
+    """Decide which candidate should answer a query.
+
+    Args:
+        router: The router version that serves.
+        features_F: The query's raw features, as ``router.features`` extracts them.
+        shape: Size and modalities of the query.
+        pool: The candidates and the state of their replicas.
+        routing: The request's own wishes.
+        decision_id: The id under which receipt and outcome are kept.
+        seed: Seed of the generator that draws the choice; stored in the decision.
+
+    Raises:
+        NoCandidateError: If every candidate is masked.
+    """
+    candidates = pool.candidates
+    refusals = [refuse(s, shape, routing, router.profiles) for s in pool.standings]
+    known = [i for i, c in enumerate(candidates) if c.id in router.profiles]
+    scores = router.scorer.score(
+        features_F,
+        num_chars=shape.num_chars,
+        num_images=shape.num_images,
+        candidates=[candidates[i] for i in known],
+        profiles=router.profiles,
+        available_M=np.array([refusals[i] is None for i in known], dtype=bool),
+    )
+    for position, i in enumerate(known):
+        if refusals[i] is None:
+            refusals[i] = over_cap(
+                float(scores.cost_usd_M[position]), float(scores.latency_s_M[position]), routing
+            )
+    columns = _spread(scores, known, len(candidates))
+    utility_M = utilities(*columns[:1], *columns[2:], routing, router.reference)
+    available_M = np.array([refusal is None for refusal in refusals], dtype=bool)
+    candidate_ids = tuple(candidate.id for candidate in candidates)
+    if not available_M.any():
+        raise NoCandidateError(reasons(candidate_ids, refusals))
+    choice = choose(
+        utility_M,
+        available_M,
+        explore_share=routing.explore_share,
+        generator=np.random.default_rng(seed),
+    )
+    return Decision(
+        decision_id=decision_id,
+        router_version=router.version,
+        feature_schema_hash=router.feature_schema_hash,
+        candidate_ids=candidate_ids,
+        refusals=tuple(refusals),
+        quality_means=_floats(columns[0]),
+        quality_stds=_floats(columns[1]),
+        costs_usd=_floats(columns[2]),
+        latencies_s=_floats(columns[3]),
+        utilities=_floats(utility_M),
+        choice=candidate_ids[choice.index],
+        propensity=choice.propensity,
+        policy=choice.policy,
+        seed=seed,
+        features_F=features_F,
+    )
+
+
+def choose_without_router(
+    pool: Pool,
+    shape: QueryShape,
+    *,
+    routing: Routing,
+    decision_id: str,
+    preferred: str | None = None,
+    pinned: bool = False,
+) -> Decision:
+    """Decide by the mask alone: a pinned request, or a router that is missing or failed.
+
+    Takes ``preferred`` where it is available; else, unless the request pinned it, the dearest
+    available candidate, which is what a team without a router would call.
+
+    Raises:
+        NoCandidateError: If no candidate may serve, or the pinned one may not.
+    """
+    candidate_ids = tuple(candidate.id for candidate in pool.candidates)
+    refusals = tuple(refuse(s, shape, routing, None) for s in pool.standings)
+    available = [s.candidate for s, r in zip(pool.standings, refusals, strict=True) if r is None]
+    if pinned:
+        available = [candidate for candidate in available if candidate.id == preferred]
+    if not available:
+        raise NoCandidateError(reasons(candidate_ids, refusals))
+    choice = next((c for c in available if c.id == preferred), None) or max(
+        available, key=lambda c: c.price.cost_usd(1.0, 1.0)
+    )
+    return Decision(
+        decision_id=decision_id,
+        router_version="",
+        feature_schema_hash="",
+        candidate_ids=candidate_ids,
+        refusals=refusals,
+        choice=choice.id,
+        policy=Policy.PINNED if pinned else Policy.FALLBACK,
+    )
+
+
+def _spread(
+    scores: Scores, known: Sequence[int], num_candidates: int
+) -> tuple[NDArray[np.float64], ...]:
+    """Return mean, spread, cost and latency over the whole pool; NaN where there is no profile."""
+    columns = (scores.quality_mean_M, scores.quality_std_M, scores.cost_usd_M, scores.latency_s_M)
+    spread: list[NDArray[np.float64]] = []
+    for column in columns:
+        full_M = np.full(num_candidates, np.nan)
+        full_M[list(known)] = column
+        spread.append(full_M)
+    return tuple(spread)
+
+
+def _floats(values_M: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values_M)

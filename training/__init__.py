@@ -1,0 +1,1 @@
+"""Learning: from the outcome log to a router artifact. Ray lives in the shells alone."""
