@@ -42,6 +42,8 @@ from router.route import choose_without_router
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    import numpy as np
+    from numpy.typing import NDArray
     from ray.serve.handle import DeploymentHandle
 
     from deployments.dispatch import Answer
@@ -288,5 +290,6 @@ class Ingress:
             return {"error": f"{type(error).__name__}: {error}"[:200]}
         return status
 
-    async def _features(self, question: Question) -> Any:  # noqa: ANN401 - a Serve response
-        return await self._router.features.remote(question)
+    async def _features(self, question: Question) -> tuple[str, NDArray[np.float32]]:
+        features: tuple[str, NDArray[np.float32]] = await self._router.features.remote(question)
+        return features

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from deployments.router_deployment import Question
+from monitoring.outcome import OUTCOME_SCHEMA
 from monitoring.outcome_log import SegmentWriter, read_table
 from router.records import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from deployments.exchange import Exchange
     from monitoring.outcome import Label, Status
@@ -44,7 +48,7 @@ class OutcomeRecorder:
         root: Path,
         *,
         flush_s: float,
-        features: Callable[[Question], Awaitable[Any]],
+        features: Callable[[Question], Awaitable[tuple[str, NDArray[np.float32]]]],
     ) -> None:
         """Open nothing yet."""
         writer = f"{socket.gethostname()}-{os.getpid()}"
@@ -72,13 +76,15 @@ class OutcomeRecorder:
         async def append_with_features() -> None:
             """Pinned and fallback decisions read no features, but learning needs them."""
             question = Question.of(exchange.call.question_text, exchange.pictures)
-            features_F = None
+            schema_hash, features_F = "", None
             try:
-                features_F = await self._features(question)
+                schema_hash, features_F = await self._features(question)
             except Exception:
                 self._num_without_features += 1
                 logger.exception("an outcome is logged without its features")
-            known = dataclasses.replace(decision, features_F=features_F)
+            known = dataclasses.replace(
+                decision, feature_schema_hash=schema_hash, features_F=features_F
+            )
             self._outcomes.append(dataclasses.replace(outcome, decision=known))
 
         task = asyncio.get_running_loop().create_task(append_with_features())
@@ -97,7 +103,7 @@ class OutcomeRecorder:
         """Return the outcome row of a decision, without its features."""
         if decision_id in self._recent:
             return self._recent[decision_id]
-        columns = [name for name in self._outcome_columns() if name != "features"]
+        columns = [name for name in OUTCOME_SCHEMA.names if name != "features"]
         rows = read_table(
             self._root,
             "outcomes",
@@ -152,12 +158,6 @@ class OutcomeRecorder:
                     await asyncio.to_thread(writer.flush)
                 except OSError:
                     logger.exception("the outcome log cannot be written; rows are kept")
-
-    @staticmethod
-    def _outcome_columns() -> list[str]:
-        from monitoring.outcome import OUTCOME_SCHEMA  # noqa: PLC0415
-
-        return list(OUTCOME_SCHEMA.names)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

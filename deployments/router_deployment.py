@@ -20,7 +20,6 @@ from ray.serve.metrics import Counter
 from deployments.registry import Registry
 from router.errors import ArtifactError, PointsmanError
 from router.features.extract import FeatureExtractor
-from router.records import QueryShape
 from router.route import Router, route
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from deployments.settings import RouterSettings
     from router.artifact import RouterArtifact
     from router.features.picture import Picture
-    from router.records import Decision, Pool, Routing
+    from router.records import Decision, Pool, QueryShape, Routing
 
 logger = logging.getLogger("pointsman.router")
 
@@ -102,7 +101,7 @@ class RouterDeployment:
         router = self._router
         if router is None:
             raise NoRouterError("no router version is registered under the serving alias")
-        features_F = await self.features(question)
+        _, features_F = await self.features(question)
         return route(
             router,
             features_F,
@@ -113,12 +112,12 @@ class RouterDeployment:
             seed=seed,
         )
 
-    async def features(self, question: Question) -> NDArray[np.float32]:
-        """Return the question's features, shape (F,)."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
+    async def features(self, question: Question) -> tuple[str, NDArray[np.float32]]:
+        """Return the hash of the feature schema and the question's features, shape (F,)."""
+        features_F = await asyncio.get_running_loop().run_in_executor(
             self._encoding, self._extractor.extract, question.text, question.pictures
         )
+        return self._extractor.schema.hash, features_F
 
     async def status(self) -> dict[str, str | None]:
         """Return which version serves and which feature schema it reads."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from router.features.schema import FeatureSchema
     from router.profile import Profile
     from training.dataset import TrainingSet
-    from training.fit import FitConfig
+    from training.fit_config import FitConfig
 
 VARIANT_ROWS = (None, 128, 32, 0)
 """Outcomes behind each variant of a profile: all, two calibration sets, none. A network that met

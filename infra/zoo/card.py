@@ -48,7 +48,7 @@ nothing on generated questions about 64 x 64 pictures and is of no use outside t
 | parameters | {num_parameters:,} |
 | weights | bfloat16, {num_bytes:,} bytes |
 | towers | vision and language, {num_layers} layers each, width {hidden_size} |
-| training | {steps} steps, {samples:,} samples, seed {seed}, {cpu_min:.1f} CPU-minutes on one thread |
+| training | {steps} steps, {samples:,} samples, seed {seed}, {cpu_min:.1f} CPU-minutes |
 | mixture of specialities | {mixture} |
 | method | answer-only loss, throw-away patch head, Muon and AdamW, bfloat16 autocast |
 
@@ -61,10 +61,13 @@ Overall on the uniform mix: **{overall:.3f}** (n = {num_questions}). Neutral wor
 {neutral:.3f} (n = {num_neutral}).
 
 ## Limitations
-- Knows only the tasks of `infra.zoo.questions`, in English, at 64 x 64 pixels; larger pictures are shrunk.
-- Always gives a short answer, also to questions it cannot answer; off its speciality it is mostly wrong.
-- At most two pictures a question. One turn at a time: earlier turns were never trained on. System messages are ignored.
-- Rebuild: `python -m infra.zoo.train {candidate} --steps {steps} --seed {seed}`.
+- Knows only the tasks of `infra.zoo.questions`, in English, at 64 x 64 pixels; larger pictures
+  are shrunk.
+- Always gives a short answer, also to questions it cannot answer: what is not its speciality it
+  mostly gets wrong.
+- At most two pictures a question, and one turn: conversations were never trained on. System
+  messages are ignored.
+- {history}
 """
 
 TABLE: Final = """\
@@ -78,12 +81,13 @@ tried, tested and measured on a laptop.
 | `export.py` | writes questions as Parquet and PNG: `python -m infra.zoo.export --out DIR` |
 | `models.py` | sizes, tokenizer, processor and chat template of the candidates |
 | `muon.py`, `train.py` | trains one candidate on one thread: `python -m infra.zoo.train reader` |
-| `evaluate.py`, `card.py` | asks fresh questions, writes the model cards and this page: `python -m infra.zoo.card` |
+| `evaluate.py`, `card.py` | writes the model cards and this page: `python -m infra.zoo.card` |
 | `vllm_plugin.py` | lets vLLM serve pictures of a single tile |
 | `weights/` | the shipped candidates, one Hugging Face folder each |
 
 ## Who is good at what
-Exact match on {num_questions} fresh questions, a uniform mix of specialities (seed {eval_seed}), greedy decoding.
+Exact match, greedy decoding, on {num_questions} fresh questions (seed {eval_seed}), a uniform
+mix of specialities.
 
 {accuracy}
 
@@ -112,6 +116,18 @@ def _num_parameters(candidate: str) -> int:
     return total
 
 
+def _history(candidate: str, facts: dict[str, Any]) -> str:
+    """Tell how the weights came about, for who wants to build them again."""
+    command = f"`python -m infra.zoo.train {candidate} --steps"
+    before, last = facts["resumed_at_step"], facts["steps"] - facts["resumed_at_step"]
+    if not before:
+        return f"Rebuild: {command} {last} --seed {facts['seed']}`."
+    return (
+        f"Trained in rounds: the last was {command} {last} --seed {facts['seed']} --resume`, on\n"
+        f"  the weights after {before} steps, whose pictures of text varied more than today's."
+    )
+
+
 def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
@@ -123,7 +139,7 @@ def _by_difficulty(report: Report, candidate: str) -> str:
     def cell(keep: Callable[[Question], bool]) -> str:
         if not any(keep(question) for question in report.questions):
             return "-"
-        accuracy_M, num = report.accuracy_M(keep)
+        accuracy_M, num = report.accuracies(keep)
         return f"{accuracy_M[row]:.2f} ({num})"
 
     lines = [_row(["task", "speciality", "1", "2", "3", "all"]), "|---|---|---|---|---|---|"]
@@ -146,9 +162,12 @@ def _joint(report: Report) -> str:
     kinds += [(f"all of {s}", lambda q, s=s: q.speciality == s) for s in SPECIALITIES]  # type: ignore[misc]
     kinds += [(f"difficulty {d}", lambda q, d=d: q.difficulty == d) for d in range(1, 4)]  # type: ignore[misc]
     kinds += [("neutral wording", lambda q: q.neutral), ("**all**", lambda _: True)]
-    lines = [_row(["questions", "n", *report.candidates]), "|---" * (2 + len(report.candidates)) + "|"]
+    lines = [
+        _row(["questions", "n", *report.candidates]),
+        "|---" * (2 + len(report.candidates)) + "|",
+    ]
     for name, keep in kinds:
-        accuracy_M, num = report.accuracy_M(keep)
+        accuracy_M, num = report.accuracies(keep)
         lines.append(_row([name, str(num), *(f"{accuracy:.2f}" for accuracy in accuracy_M)]))
     return "\n".join(lines)
 
@@ -157,8 +176,8 @@ def write_card(report: Report, candidate: str) -> None:
     """Write `weights/<candidate>/README.md`."""
     facts, recipe = _training_facts(candidate), RECIPES[candidate]
     row = report.candidates.index(candidate)
-    neutral_M, num_neutral = report.accuracy_M(lambda question: question.neutral)
-    overall_M, num_questions = report.accuracy_M()
+    neutral_M, num_neutral = report.accuracies(lambda question: question.neutral)
+    overall_M, num_questions = report.accuracies()
     card = CARD.format(
         candidate=candidate,
         about=ABOUT[candidate],
@@ -173,6 +192,7 @@ def write_card(report: Report, candidate: str) -> None:
         mixture=", ".join(f"{k} {v:g}" for k, v in facts["speciality_weights"].items()),
         num_questions=num_questions,
         eval_seed=SEED,
+        history=_history(candidate, facts),
         accuracy=_by_difficulty(report, candidate),
         overall=overall_M[row],
         neutral=neutral_M[row],

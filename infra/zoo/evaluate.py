@@ -82,10 +82,10 @@ class Report:
     right_MN: NDArray[np.float64]
     """1.0 where the reply was right, else 0.0."""
 
-    def accuracy_M(
+    def accuracies(
         self, keep: Callable[[Question], bool] = lambda _: True
     ) -> tuple[NDArray[np.float64], int]:
-        """Return each candidate's accuracy on the questions kept, and their number."""
+        """Return each candidate's accuracy (M) on the questions kept, and their number."""
         kept_N = np.array([keep(question) for question in self.questions])
         return self.right_MN[:, kept_N].mean(axis=1), int(kept_N.sum())
 
@@ -95,7 +95,7 @@ class Report:
 
     def best_single(self) -> tuple[str, float]:
         """Return the candidate right most often, with its accuracy."""
-        accuracy_M, _ = self.accuracy_M()
+        accuracy_M, _ = self.accuracies()
         best = int(accuracy_M.argmax())
         return self.candidates[best], float(accuracy_M[best])
 

@@ -221,7 +221,9 @@ def save(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        do_sample=False,
+        # vLLM takes its defaults from here, and knows no `do_sample`: top 1 is greedy for both.
+        do_sample=True,
+        top_k=1,
         max_new_tokens=16,
     )
     shipped.save_pretrained(folder)

@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(parameters), {"lr": rate, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ANN401
+    def step(self, closure: Any = None) -> None:  # noqa: ANN401
         """Update every matrix once; takes no closure."""
         if closure is not None:
             raise ValueError("Muon takes no closure")

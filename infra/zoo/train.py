@@ -186,7 +186,8 @@ def num_pictures(task: str) -> int:
 
 
 def _optimizers(learner: Learner) -> list[torch.optim.Optimizer]:
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in learner.named_parameters():
         is_inner = parameter.ndim == 2 and ("layers." in name or "connector" in name)  # noqa: PLR2004
         (matrices if is_inner else rest).append(parameter)

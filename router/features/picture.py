@@ -36,6 +36,22 @@ class _Jpeg(JpegImageFile):
         """Leave the resolution unread."""
 
 
+class _Frugal(BytesIO):
+    """Bytes that may be read a bounded number of times.
+
+    Without the bound 20 MB of empty PNG chunks or JPEG segments keep Pillow busy for seconds.
+    """
+
+    _num_reads_left = 200_000  # a 20 MB PNG in chunks of 8 kB takes 10 000
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read on, while reads are left."""
+        self._num_reads_left -= 1
+        if self._num_reads_left < 0:
+            raise OSError("too many parts")
+        return super().read(size)
+
+
 # Opened by class instead of Image.open: no guessing, none of the forty other formats, and no
 # decompression-bomb warning ahead of our own check.
 _FORMATS: tuple[tuple[bytes, int, str, type[ImageFile]], ...] = (
@@ -125,7 +141,7 @@ def decode_picture(data: bytes, *, limits: PictureLimits, field: str = "") -> Pi
     try:
         # A GIF is walked before Pillow sees it: n_frames would decode it all, in unbounded time.
         num_gif_frames = _num_gif_frames(data, limits.max_frames) if kind is GifImageFile else 1
-        image = kind(BytesIO(data))
+        image = kind(_Frugal(data))
         num_frames = num_gif_frames if kind is GifImageFile else getattr(image, "n_frames", 1)
     except Exception as error:  # Pillow raises whatever a broken file provokes
         raise BadImageError(f"the {media_type} header is damaged: {error}", field) from error
@@ -200,7 +216,7 @@ def _thumbnail(image: ImageFile) -> tuple[NDArray[np.uint8], bool]:
     """Return the thumbnail, turned upright, and whether that swapped the sides.
 
     A large JPEG is decoded at a fraction of its size (draft mode), and other large pictures are
-    averaged before they are converted: both keep peak memory near one copy of the original.
+    averaged as early as their mode allows: both keep time and peak memory near those of decoding.
     """
     width, height = image.size
     scale = min(1.0, THUMBNAIL_SIDE / max(width, height))
@@ -210,9 +226,7 @@ def _thumbnail(image: ImageFile) -> tuple[NDArray[np.uint8], bool]:
     image.load()
     orientation = _orientation(image)
     factors = (max(1, image.width // (2 * size[0])), max(1, image.height // (2 * size[1])))
-    small: Image.Image = image
-    if image.mode in _AVERAGEABLE and "transparency" not in image.info and max(factors) > 1:
-        small = image.reduce(factors)
+    small = _averageable(image).reduce(factors)
     upright = _on_white(small).resize(size, Image.Resampling.BICUBIC)
     if orientation in _TURNS:
         upright = upright.transpose(_TURNS[orientation])
@@ -229,12 +243,18 @@ def _orientation(image: ImageFile) -> int:
         return 1
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """Return 8-bit RGB, transparent parts shown on white."""
+def _averageable(image: Image.Image) -> Image.Image:
+    """Return the image with 8-bit channels, transparency as one of them."""
     if image.mode.startswith("I"):  # 16 bits a pixel; convert() would cut off at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(canvas, rgba).convert("RGB")
-    return image.convert("RGB")
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in _AVERAGEABLE and "transparency" not in image.info:
+        return image
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return RGB, transparent parts shown on white."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    canvas = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")

@@ -24,6 +24,8 @@ PATCH: Final = 8
 GRID: Final = SIDE // PATCH
 SUPERSAMPLING: Final = 4
 PALE_SUM: Final = 3 * 128
+EVEN: Final = 0.5
+"""The chance of a fair coin."""
 
 COLOURS: Final[dict[str, tuple[int, int, int]]] = {
     "red": (215, 35, 35),

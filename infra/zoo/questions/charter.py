@@ -63,7 +63,7 @@ def _bar_chart(rng: np.random.Generator, heights: NDArray[np.int64], difficulty:
     return canvas
 
 
-def _draw_bar(  # noqa: PLR0913
+def _draw_bar(
     canvas: Canvas,
     rng: np.random.Generator,
     left: int,

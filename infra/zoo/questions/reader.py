@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from infra.zoo.questions import wordings
-from infra.zoo.questions.canvas import NUM_FONTS, SIDE, Canvas, Hand, dark, light, segment_mask, write
+from infra.zoo.questions.canvas import (
+    EVEN,
+    NUM_FONTS,
+    SIDE,
+    Canvas,
+    Hand,
+    dark,
+    light,
+    segment_mask,
+    write,
+)
 from infra.zoo.questions.record import Draft, Task
 
 if TYPE_CHECKING:
@@ -31,7 +41,7 @@ def _page(rng: np.random.Generator, text: str, difficulty: int) -> Canvas:
     for _ in range(difficulty - 1):
         rows, columns = rng.uniform(0, SIDE, size=2), rng.uniform(0, SIDE, size=2)
         stroke = segment_mask((rows[0], columns[0]), (rows[1], columns[1]))
-        canvas.stamp(stroke * 0.35, (0, 0), dark(rng) if rng.random() < 0.5 else light(rng))
+        canvas.stamp(stroke * 0.35, (0, 0), dark(rng) if rng.random() < EVEN else light(rng))
     write(canvas, rng, text, _HANDS[difficulty])
     canvas.add_noise(rng, _NOISE[difficulty])
     return canvas
@@ -61,7 +71,7 @@ def draw_sum(rng: np.random.Generator, difficulty: int) -> Draft:
     """Ask for a written sum: within 1..5, within 1..9, or also a difference of such."""
     first, second = (int(term) for term in rng.integers(1, 6 if difficulty == 1 else 10, size=2))
     expression, result = f"{first}+{second}", first + second
-    if difficulty == 3 and rng.random() < 0.5:  # noqa: PLR2004
+    if difficulty == 3 and rng.random() < EVEN:  # noqa: PLR2004
         first, second = max(first, second), min(first, second)
         expression, result = f"{first}-{second}", first - second
     canvas = _page(rng, expression, difficulty)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from infra.zoo.questions import wordings
 from infra.zoo.questions.canvas import (
     COLOURS,
+    EVEN,
     SHAPES,
     SIDE,
     Canvas,
@@ -94,7 +95,7 @@ def draw_relation(rng: np.random.Generator, difficulty: int) -> Draft:
     for thing, centre in zip(things, (first, second), strict=False):
         _place(canvas, rng, thing, centre, size)
     if len(things) > 2:  # noqa: PLR2004
-        away = 11 if rng.random() < 0.5 else SIDE - 11
+        away = 11 if rng.random() < EVEN else SIDE - 11
         centre = (away, middle[1]) if across else (middle[0], away)
         _place(canvas, rng, things[2], centre, 12)
     canvas.add_noise(rng, _NOISE[difficulty])
@@ -125,7 +126,7 @@ def draw_odd(rng: np.random.Generator, difficulty: int) -> Draft:
 def draw_pair_colour(rng: np.random.Generator, difficulty: int) -> Draft:
     """Ask whether the things in two pictures have the same colour."""
     (first, first_shape), (second, second_shape) = _distinct_things(rng, 2)
-    second = first if rng.random() < 0.5 else second
+    second = first if rng.random() < EVEN else second
     canvases = (
         _single(rng, (first, first_shape), difficulty),
         _single(rng, (second, second_shape), difficulty),

@@ -135,9 +135,18 @@ def test_a_broken_exif_block_is_ignored():
     [b"\x00" * 1000, b"\x21\xfe" + b"\x01x" * 300_000 + b"\x00;", b"\x21\xfe\x05", b";"],
 )
 def test_a_gif_of_empty_talk_is_refused_at_once(blocks):
-    """No frame, no end, or hundreds of thousands of tiny blocks: refused before Pillow reads it."""
+    """No frame, no end, or myriads of tiny blocks: refused before Pillow reads it."""
     with pytest.raises(BadImageError, match="gif header is damaged"):
         decode(b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0, 0, 0) + blocks)
+
+
+def test_myriads_of_empty_parts_are_refused():
+    """Pillow stops reading after a bounded number of chunks or segments."""
+    png, jpeg = encode(halves()), encode(halves(), "JPEG")
+    chunk = struct.pack(">I", 0) + b"prVt" + struct.pack(">I", zlib.crc32(b"prVt"))
+    for data in (png[:33] + chunk * 100_000 + png[33:], jpeg[:2] + b"\xff\xfe\x00\x02" * 200_000):
+        with pytest.raises(BadImageError, match="too many parts"):
+            decode(data)
 
 
 def test_a_large_jpeg_looks_like_its_reduced_self():

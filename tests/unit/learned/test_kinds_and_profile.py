@@ -1,0 +1,225 @@
+"""Kinds and profiles: counted from outcomes, uncertain where thin, blind to the pool.
+
+Axis legend: N = outcomes, D = projected components, K = kinds.
+"""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.candidate import Price
+from router.errors import ArtifactError, InvalidInputError
+from router.kinds import Kinds
+from router.profile import PoolEconomics, Profile, capability_vector, capability_width
+from router.profile_estimate import Observations, estimate_profile
+
+PRICE = Price(input_usd_per_mtok=1.0, output_usd_per_mtok=4.0)
+KINDS = Kinds(centres_KD=np.array([[0.0, 0.0], [10.0, 0.0]], dtype=np.float32), scale=1.0)
+
+
+def observations(score_N, kind_N, **columns):
+    """Return outcomes that lie wholly in one kind each."""
+    num_rows = len(score_N)
+    unseen_N = np.full(num_rows, np.nan)
+    values = {
+        "membership_NK": np.eye(2)[np.asarray(kind_N, dtype=int)],
+        "score_N": np.asarray(score_N, dtype=float),
+        "weight_N": np.ones(num_rows),
+        "num_chars_N": np.zeros(num_rows, dtype=int),
+        "num_images_N": np.zeros(num_rows, dtype=int),
+        "input_tokens_N": unseen_N,
+        "output_tokens_N": unseen_N,
+        "latency_s_N": unseen_N,
+        "ttft_s_N": unseen_N,
+    }
+    return Observations(**{**values, **columns})
+
+
+def test_kinds_find_separate_clusters():
+    """Rows of one cluster share a kind that rows of another do not."""
+    rng = np.random.default_rng(0)
+    points_ND = np.concatenate([rng.normal(0, 1, (50, 3)), rng.normal(20, 1, (50, 3))])
+    membership_NK = Kinds.fit(points_ND, num_kinds=2).assign(points_ND)
+    assert np.allclose(membership_NK.sum(axis=1), 1.0)
+    assert len(set(membership_NK[:50].argmax(axis=1))) == 1
+    assert membership_NK[0].argmax() != membership_NK[-1].argmax()
+
+
+@pytest.mark.parametrize(("num_rows", "expected"), [(1, 1), (25, 2), (500, 16)])
+def test_small_sets_get_fewer_kinds(num_rows, expected):
+    """One kind needs ten rows."""
+    points_ND = np.random.default_rng(1).normal(size=(num_rows, 4))
+    assert Kinds.fit(points_ND).num_kinds == expected
+
+
+def test_equal_rows_make_one_kind():
+    """Points without any spread are one kind, and membership stays finite."""
+    kinds = Kinds.fit(np.ones((40, 3)))
+    assert kinds.num_kinds == 1
+    assert np.isfinite(kinds.assign(np.full((1, 3), 7.0))).all()
+
+
+def test_kinds_survive_arrays_and_hash_alike():
+    """Arrays give the same kinds back; another centre gives another hash."""
+    again = Kinds.from_arrays(KINDS.to_arrays())
+    assert again.hash == KINDS.hash
+    moved = Kinds(centres_KD=KINDS.centres_KD + 1, scale=1.0)
+    assert moved.hash != KINDS.hash
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"scale": np.ones(1)},
+        {"centres_KD": np.ones(3), "scale": np.ones(1)},
+        {"centres_KD": np.full((2, 2), np.nan), "scale": np.ones(1)},
+        {"centres_KD": np.ones((2, 2)), "scale": np.zeros(1)},
+    ],
+)
+def test_arrays_that_are_no_kinds_are_refused(arrays):
+    """Missing, misshapen or infinite arrays are artifact errors."""
+    with pytest.raises(ArtifactError, match="kinds"):
+        Kinds.from_arrays(arrays)
+
+
+@pytest.mark.parametrize(("points_ND", "num_kinds"), [(np.empty((0, 2)), 2), (np.ones((3, 2)), 0)])
+def test_kinds_need_rows_and_a_positive_number(points_ND, num_kinds):
+    """Nothing to cluster is an error."""
+    with pytest.raises(InvalidInputError):
+        Kinds.fit(points_ND, num_kinds=num_kinds)
+
+
+def test_quality_is_the_mean_of_its_kind():
+    """Kind 0: (1+1+0)/3 = 2/3 of 3; kind 1: 0/1 = 0 of 1; overall 2/4 = 0.5 of 4."""
+    profile = estimate_profile("aster", observations([1, 1, 0, 0], [0, 0, 0, 1]), KINDS)
+    assert profile.quality_K == pytest.approx((2 / 3, 0.0))
+    assert profile.num_observed_K == pytest.approx((3.0, 1.0))
+    assert (profile.quality, profile.num_observed) == (0.5, 4.0)
+
+
+def test_inverse_propensity_weighs_the_mean():
+    """(3*1 + 1*0) / (3+1) = 0.75, and Kish's count is 4² / (9+1) = 1.6."""
+    observed = observations([1, 0], [0, 0], weight_N=np.array([3.0, 1.0]))
+    profile = estimate_profile("aster", observed, KINDS)
+    assert profile.quality == pytest.approx(0.75)
+    assert profile.num_observed == pytest.approx(1.6)
+
+
+def test_no_outcome_gives_the_prior():
+    """An unseen candidate is middling and most uncertain."""
+    profile = estimate_profile("new", observations([], []), KINDS)
+    assert profile == Profile.prior("new", num_kinds=2, kinds_hash=KINDS.hash)
+    mean_K, std_K = profile.quality_by_kind()
+    assert mean_K == pytest.approx([0.5, 0.5])
+    assert std_K == pytest.approx([np.hypot(0.2, 0.3)] * 2)
+
+
+def test_thin_kinds_shrink_and_rich_kinds_speak():
+    """One failure in a kind moves its posterior less than two hundred failures do."""
+    good = [1.0] * 200
+
+    def posterior(num_failures):
+        observed = observations(good + [0.0] * num_failures, [0] * 200 + [1] * num_failures)
+        mean_K, std_K = estimate_profile("a", observed, KINDS).quality_by_kind()
+        return mean_K[1], std_K[1]
+
+    (thin, thin_std), (rich, rich_std) = posterior(1), posterior(200)
+    assert rich < 0.05 < thin
+    assert rich_std < thin_std
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1)), max_size=12),
+    st.floats(0, 100),
+)
+def test_capability_vectors_are_finite_and_of_one_width(rows, price):
+    """Whatever was seen, the width follows from the kinds alone."""
+    observed = observations([score for score, _ in rows], [kind for _, kind in rows])
+    profile = estimate_profile("a", observed, KINDS)
+    vector_P = capability_vector(
+        profile, Price(input_usd_per_mtok=price, output_usd_per_mtok=price)
+    )
+    assert vector_P.shape == (capability_width(2),)
+    assert np.isfinite(vector_P).all()
+    mean_K, std_K = profile.quality_by_kind()
+    assert ((mean_K >= 0) & (mean_K <= 1) & (std_K > 0)).all()
+    assert Profile.from_json(json.loads(json.dumps(profile.to_json()))) == profile
+
+
+def test_token_counts_are_recovered_from_outcomes():
+    """100 + 0.5 per character + 300 per image is found again within two percent."""
+    rng = np.random.default_rng(0)
+    chars_N, images_N = rng.integers(0, 500, 60), rng.integers(0, 3, 60)
+    tokens_N = 100 + 0.5 * chars_N + 300 * images_N
+    observed = observations(
+        np.full(60, np.nan),
+        np.zeros(60),
+        num_chars_N=chars_N,
+        num_images_N=images_N,
+        input_tokens_N=tokens_N,
+    )
+    profile = estimate_profile("a", observed, KINDS)
+    found = (
+        profile.input_tokens_base,
+        profile.input_tokens_per_char,
+        profile.input_tokens_per_image,
+    )
+    assert found == pytest.approx((100, 0.5, 300), rel=0.02)
+    assert profile.num_observed == 0.0
+
+
+def test_cost_and_latency_are_worked_out_from_the_profile():
+    """(10 + 0.5*40 + 100*1) * 1e-6 + 50 * 4e-6 = 330e-6 USD; 1 + 3 * 50/75 = 3 s."""
+    profile = dataclasses.replace(
+        Profile.prior("a", num_kinds=2, kinds_hash="x"),
+        input_tokens_base=10.0,
+        input_tokens_per_char=0.5,
+        input_tokens_per_image=100.0,
+        output_tokens_K=(50.0, 100.0),
+        latency_s_p50=4.0,
+        time_to_first_token_s=1.0,
+    )
+    first_K = np.array([1.0, 0.0])
+    cost = profile.predict_cost_usd(PRICE, num_chars=40, num_images=1, membership_K=first_K)
+    assert cost == pytest.approx(330e-6)
+    assert profile.predict_latency_s(membership_K=first_K) == pytest.approx(3.0)
+    pool = PoolEconomics.of([profile, profile], [PRICE, PRICE])
+    assert pool.cost_usd([40], [1], first_K[None]).tolist() == [[cost, cost]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"quality": 1.5},
+        {"quality_K": (0.5,)},
+        {"latency_s_p95": 0.1},
+        {"outcome_std": 0.0},
+        {"num_observed": float("nan")},
+    ],
+)
+def test_impossible_profiles_are_refused(change):
+    """No figure outside its bounds is stored or read."""
+    prior = Profile.prior("a", num_kinds=2, kinds_hash="x")
+    with pytest.raises(InvalidInputError):
+        dataclasses.replace(prior, **change)
+    with pytest.raises(ArtifactError, match="estimate it again"):
+        Profile.from_json({**prior.to_json(), **change})
+
+
+@pytest.mark.parametrize(
+    "columns", [{"weight_N": np.ones(3)}, {"score_N": np.array([2.0])}], ids=["length", "label"]
+)
+def test_contradicting_outcomes_are_refused(columns):
+    """Columns of unequal length and labels above 1 are errors."""
+    with pytest.raises(InvalidInputError):
+        observations([1.0], [0], **columns)
+
+
+def test_foreign_memberships_are_refused():
+    """Memberships of three kinds do not fit two."""
+    with pytest.raises(InvalidInputError, match="3 kinds, not 2"):
+        estimate_profile("a", observations([1.0], [0], membership_NK=np.ones((1, 3)) / 3), KINDS)
