@@ -6,6 +6,7 @@ are ever ended, so that another Ray or MLflow on the machine is left alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -50,6 +51,9 @@ def environment() -> dict[str, str]:
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_TRAIN_V2_ENABLED": "1",
         "HF_HUB_OFFLINE": "1",
+        "POINTSMAN_OUTCOME_LOG": str(RUN / "outcomes"),
+        "POINTSMAN_ENCODERS": str(ROOT / ".cache" / "encoders"),
+        "POINTSMAN_TRAIN_STORAGE": str(RUN / "train"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "GIT_PYTHON_REFRESH": "quiet",
     }
@@ -109,10 +113,8 @@ def stop(service: str, *, grace_s: float = 20.0) -> int:
 
 
 def _signal(process: psutil.Process, signum: int) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(signum)
-    except psutil.NoSuchProcess:
-        pass
 
 
 def _spawn(service: str, command: list[str]) -> None:

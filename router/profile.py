@@ -42,7 +42,10 @@ REFERENCE_IMAGES = 1
 KIND_STD_BOUNDS = (0.05, 0.5)
 """Least, so that new evidence on a kind is always heard; most, for qualities in 0 to 1."""
 
-MIN_OUTCOME_STD = 0.05
+MIN_OUTCOME_STD = 0.2
+"""Two hundred equal labels in one kind show no spread; they must not make a single label in
+another kind look certain."""
+
 NUM_KIND_COLUMNS = 2
 NUM_OVERALL_COLUMNS = 3
 NUM_ECONOMY_COLUMNS = 5

@@ -30,6 +30,7 @@ from training.crossfit import (
     prepare,
     targets,
 )
+from training.fit_config import FitConfig
 from training.losses import Targets, router_loss
 from training.policy_value import greedy, policy_value, softened, uniform
 
@@ -43,8 +44,22 @@ if TYPE_CHECKING:
     from router.features.schema import FeatureSchema
     from training.crossfit import Batch
     from training.dataset import TrainingSet
-    from training.fit_config import FitConfig
     from training.losses import Losses
+
+__all__ = [
+    "Epoch",
+    "FitConfig",
+    "FitReport",
+    "Held",
+    "PolicyValue",
+    "assemble",
+    "build_network",
+    "fit_router",
+    "hold_out",
+    "policy_values",
+    "train_network",
+    "training_step",
+]
 
 STOP_TEMPERATURE = 0.05
 """Softness of the policy whose validation utility decides when to stop."""

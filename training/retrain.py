@@ -4,7 +4,8 @@
 
 Reads the log, trains with Ray Train, and registers the result in MLflow as ``challenger``. With
 ``--promote auto`` a version that is the first, or beats the best single candidate on held-out
-rows, becomes ``champion`` at once; else a person moves the alias.
+rows, becomes ``champion`` at once; else a person moves the alias. A job runs in a copy of the
+working directory, so its folders come as absolute paths, by option or by environment variable.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import typer
 from router.artifact import load_artifact, save_artifact
 from router.candidate import Candidate, Price
 from router.features.extract import FeatureExtractor
-from training.fit import FitConfig, fit_router
+from training.fit import fit_router
+from training.fit_config import FitConfig
 from training.outcome_rows import training_set_from_log
 from training.publish import champion, promote, publish_profiles, publish_router
 
@@ -119,12 +121,13 @@ def may_promote(metrics: dict[str, float]) -> bool:
     return router > metrics.get("validation.best_single.utility", math.inf)
 
 
-def main(  # noqa: PLR0913 - each is an option of the command line
-    outcome_log: Annotated[Path, typer.Option(help="Folder of the outcome log.")],
-    encoders: Annotated[Path, typer.Option(help="Folder of the encoders.")],
+def main(
+    *,
+    outcome_log: Annotated[Path, typer.Option(envvar="POINTSMAN_OUTCOME_LOG")],
+    encoders: Annotated[Path, typer.Option(envvar="POINTSMAN_ENCODERS")],
+    storage: Annotated[Path, typer.Option(envvar="POINTSMAN_TRAIN_STORAGE")],
     registry_uri: Annotated[str, typer.Option(help="MLflow.")] = "http://127.0.0.1:5000",
     url: Annotated[str, typer.Option(help="The running system.")] = "http://127.0.0.1:8000",
-    storage: Annotated[Path, typer.Option(help="Folder for training runs.")] = Path(".run/train"),
     promotion: Annotated[Promotion, typer.Option("--promote")] = Promotion.NEVER,
     seed: Annotated[int, typer.Option(help="Of splits, starts and dropout.")] = 0,
 ) -> None:

@@ -56,7 +56,7 @@ def _bar_chart(rng: np.random.Generator, heights: NDArray[np.int64], difficulty:
     for index, height in enumerate(heights):
         left = 2 + index * pitch + (pitch - width) // 2
         colour = plain if difficulty == 1 else str(rng.choice(list(COLOURS)))
-        _draw_bar(canvas, rng, left, width, int(height), jittered(rng, colour))
+        _draw_bar(canvas, left, width, int(height), jittered(rng, colour))
         mask = glyph_mask(LETTERS[index], 1, 10)
         canvas.stamp(mask, (_FLOOR - 1, left + (width - mask.shape[1]) // 2), dark(rng))
     canvas.add_noise(rng, _NOISE[difficulty])
@@ -64,14 +64,9 @@ def _bar_chart(rng: np.random.Generator, heights: NDArray[np.int64], difficulty:
 
 
 def _draw_bar(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    left: int,
-    width: int,
-    height: int,
-    colour: tuple[int, int, int],
+    canvas: Canvas, left: int, width: int, height: int, colour: tuple[int, int, int]
 ) -> None:
-    del rng
+    """Draw one bar, `height` units tall, and name the patch of its top."""
     top = _FLOOR - height * _UNIT
     body = np.ones((height * _UNIT, width), dtype=np.float32)
     canvas.stamp(body, (top, left), colour, "bar")

@@ -128,7 +128,7 @@ def test_thin_kinds_shrink_and_rich_kinds_speak():
         return mean_K[1], std_K[1]
 
     (thin, thin_std), (rich, rich_std) = posterior(1), posterior(200)
-    assert rich < 0.05 < thin
+    assert rich < 0.05 < 0.1 < thin
     assert rich_std < thin_std
 
 

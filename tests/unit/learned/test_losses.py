@@ -52,7 +52,7 @@ def test_weights_are_self_normalised():
 
 
 def test_pairwise_term():
-    """Scores 1 and 0, the first better: ln(1+e^-1) = 0.3133; the other way round ln(1+e) = 1.3133."""
+    """Scores 1 and 0: ln(1+e^-1) = 0.3133 if the first is better, else ln(1+e) = 1.3133."""
     score_BM, ones_BM = torch.tensor([[1.0, 0.0]]), torch.ones(1, 2)
     right = pairwise_loss(score_BM, torch.tensor([[1.0, 0.0]]), ones_BM)
     wrong = pairwise_loss(score_BM, torch.tensor([[0.0, 1.0]]), ones_BM)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -108,7 +106,7 @@ def test_the_rate_warms_up_and_falls():
 
 @pytest.mark.parametrize("shape", [(2, 16, 16), (3, 32, 8), (1, 8, 32)])
 def test_muon_makes_updates_nearly_orthogonal(shape):
-    """All singular values end up between 0.6 and 1.3."""
+    """All singular values end up between 0.3 and 1.4."""
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonal(matrices).float())
     assert values.min() > 0.3
@@ -120,4 +118,3 @@ def test_recipes_see_every_speciality():
     for recipe in RECIPES.values():
         assert set(recipe.speciality_weights) == set(SPECIALITIES)
         assert min(recipe.speciality_weights.values()) > 0
-    assert replace(SMALL, num_steps=2).num_steps == 2

@@ -5,11 +5,16 @@ Axis legend: N = queries, F = features, M = candidates, K = true kinds.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
+import torch
 
 from router.candidate import Candidate, Price
 from router.features.schema import FeatureBlock, FeatureSchema
 from training.dataset import TrainingSet
+from training.fit import FitConfig, fit_router
 
 NUM_FEATURES = 24
 SCHEMA = FeatureSchema(
@@ -82,3 +87,21 @@ def make_world(num_rows=600, seed=0, *, logged=False):
         ),
         true_NM,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def world():
+    """Return the maker of rows, the schema and the candidates."""
+    return SimpleNamespace(make=make_world, schema=SCHEMA, candidates=CANDIDATES)
+
+
+@pytest.fixture(scope="session")
+def fitted():
+    """Return an artifact and its report, trained once on 600 full-information rows."""
+    training_set, _ = make_world(600)
+    return fit_router(training_set, FitConfig(max_epochs=30), schema=SCHEMA, candidates=CANDIDATES)
