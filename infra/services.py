@@ -90,12 +90,12 @@ def await_mlflow() -> None:
 
 def is_running(service: str) -> bool:
     """Return whether the service that we started is still alive."""
-    return bool(_session_processes(service))
+    return bool(session_processes(service))
 
 
 def stop(service: str, *, grace_s: float = 20.0) -> int:
     """End a service and all of its session, and return how many processes that were."""
-    processes = _session_processes(service)
+    processes = session_processes(service)
     if service == "ray" and processes:
         # Serve's controller, proxies and engines end cleanly when Ray is asked first.
         processes[0].send_signal(signal.SIGTERM)
@@ -162,7 +162,7 @@ def _pid_file(service: str) -> Path:
     return RUN / f"{service}.pid.json"
 
 
-def _session_processes(service: str) -> list[psutil.Process]:
+def session_processes(service: str) -> list[psutil.Process]:
     """Return the living processes of a service: its root first, then its session and offspring."""
     try:
         record = json.loads(_pid_file(service).read_text())

@@ -49,7 +49,7 @@ nothing on generated questions about 64 x 64 pictures and is of no use outside t
 | weights | bfloat16, {num_bytes:,} bytes |
 | towers | vision and language, {num_layers} layers each, width {hidden_size} |
 | training | {steps} steps, {samples:,} samples, seed {seed}, {cpu_min:.1f} CPU-minutes |
-| mixture of specialities | {mixture} |
+| mixture of specialities, last round | {mixture} |
 | method | answer-only loss, throw-away patch head, Muon and AdamW, bfloat16 autocast |
 
 ## Accuracy

@@ -81,7 +81,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "reader": Recipe(
         hidden_size=128,
         num_layers=3,
-        speciality_weights={"reader": 0.9, "charter": 0.05, "scene": 0.05},
+        speciality_weights={"reader": 0.96, "charter": 0.02, "scene": 0.02},
         num_steps=1000,
     ),
     "charter": Recipe(

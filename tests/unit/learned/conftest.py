@@ -104,4 +104,4 @@ def world():
 def fitted():
     """Return an artifact and its report, trained once on 600 full-information rows."""
     training_set, _ = make_world(600)
-    return fit_router(training_set, FitConfig(max_epochs=30), schema=SCHEMA, candidates=CANDIDATES)
+    return fit_router(training_set, FitConfig(max_epochs=15), schema=SCHEMA, candidates=CANDIDATES)
