@@ -94,7 +94,7 @@ async def ask_all(
     """
     gate = asyncio.Semaphore(concurrency)
     num_answers = 0
-    http = httpx.AsyncClient(timeout=120, trust_env=False)
+    http = openai.DefaultAsyncHttpxClient(timeout=120, trust_env=False)
     client = openai.AsyncOpenAI(
         base_url=f"{url}/v1", api_key="none", http_client=http, max_retries=0
     )

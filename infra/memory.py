@@ -84,7 +84,7 @@ class MemoryPeak:
     def sample(self) -> None:
         """Measure once."""
         found: dict[str, list[float]] = defaultdict(list)
-        processes = [p for s in ("ray", "mlflow") for p in services.session_processes(s)]
+        processes = [p for s in ("ray", "mlflow") for p in services.processes(s)]
         for process in (*processes, psutil.Process()):
             with suppress(psutil.Error, FileNotFoundError):
                 command = " ".join(process.cmdline())

@@ -1,20 +1,18 @@
-"""Start and stop the local services: Ray and MLflow, each in a process session of its own.
+"""Start and stop the local services, Ray and MLflow.
 
-State lies in ``.run/``: a pid file and a log per service. Only processes of the recorded sessions
-are ever ended, so that another Ray or MLflow on the machine is left alone.
+State and logs lie in ``.run/``. Only processes that were started from this folder are ever ended:
+another Ray or MLflow on the machine is left alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -27,6 +25,9 @@ RAY_API = "http://127.0.0.1:8265"
 MLFLOW_URI = "http://127.0.0.1:5000"
 HTTP_URL = "http://127.0.0.1:8000"
 PORTS = {"ray": (6379, 8265, 8000), "mlflow": (5000,)}
+MARK = "POINTSMAN_SERVICE"
+"""Environment variable by which a service's processes are known."""
+
 NUM_LOGICAL_CPUS = 8
 """Ray's CPUs are bookings, not cores: eight let four candidates, router and a retrain job fit."""
 
@@ -90,26 +91,25 @@ def await_mlflow() -> None:
 
 def is_running(service: str) -> bool:
     """Return whether the service that we started is still alive."""
-    return bool(session_processes(service))
+    return bool(processes(service))
 
 
 def stop(service: str, *, grace_s: float = 20.0) -> int:
-    """End a service and all of its session, and return how many processes that were."""
-    processes = session_processes(service)
-    if service == "ray" and processes:
-        # Serve's controller, proxies and engines end cleanly when Ray is asked first.
-        processes[0].send_signal(signal.SIGTERM)
-        psutil.wait_procs(processes, timeout=grace_s / 2)
-    for process in processes:
-        _signal(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(processes, timeout=grace_s / 2)
-    for process in alive:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=5)
-    _pid_file(service).unlink(missing_ok=True)
+    """End a service with all of its processes, and return how many those were."""
+    found = processes(service)
+    if found:
+        # Asked first, `ray start --block` ends raylet and controller in their own order.
+        _signal(found[0], signal.SIGTERM)
+        psutil.wait_procs(found, timeout=grace_s / 2)
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        # Looked up anew: HAProxy, for one, starts a successor while it is being stopped.
+        rest = processes(service)
+        for process in rest:
+            _signal(process, signum)
+        psutil.wait_procs(rest, timeout=grace_s / 4)
     if service == "ray":
         shutil.rmtree(RAY_TEMP, ignore_errors=True)
-    return len(processes)
+    return len(found)
 
 
 def _signal(process: psutil.Process, signum: int) -> None:
@@ -120,12 +120,15 @@ def _signal(process: psutil.Process, signum: int) -> None:
 def _spawn(service: str, command: list[str]) -> None:
     _refuse_taken_ports(service)
     RUN.mkdir(exist_ok=True)
-    log = (RUN / f"{service}.log").open("wb")
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdout=log, stderr=log, start_new_session=True
-    )
-    record = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
-    _pid_file(service).write_text(json.dumps(record))
+    with (RUN / f"{service}.log").open("wb") as log:
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment() | {MARK: _mark(service)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 def _refuse_taken_ports(service: str) -> None:
@@ -133,8 +136,8 @@ def _refuse_taken_ports(service: str) -> None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 raise ServiceError(
-                    f"port {port} is taken by a process that Pointsman did not start; "
-                    f"{service} needs it. Stop that process, or run `make down` where it was started."
+                    f"port {port}, which {service} needs, is taken by a process that was not "
+                    "started from this folder; stop it, or run `make down` where it was started"
                 )
 
 
@@ -162,38 +165,21 @@ def _pid_file(service: str) -> Path:
     return RUN / f"{service}.pid.json"
 
 
-def session_processes(service: str) -> list[psutil.Process]:
-    """Return the living processes of a service: its root first, then its session and offspring."""
-    try:
-        record = json.loads(_pid_file(service).read_text())
-        root = psutil.Process(record["pid"])
-        is_ours = abs(root.create_time() - record["created"]) < 1.0
-    except (FileNotFoundError, psutil.NoSuchProcess, json.JSONDecodeError):
-        root, is_ours = None, False
-        record = (
-            {"pid": -1}
-            if not _pid_file(service).exists()
-            else json.loads(_pid_file(service).read_text())
-        )
-    processes: dict[int, psutil.Process] = {}
-    if root is not None and is_ours and root.status() != psutil.STATUS_ZOMBIE:
-        processes[root.pid] = root
-        processes |= {child.pid: child for child in root.children(recursive=True)}
+def processes(service: str) -> list[psutil.Process]:
+    """Return the living processes of a service, its root first.
+
+    They are told by a mark in their environment, which every descendant inherits: HAProxy and the
+    engines leave their parent's process session, so neither session nor parentage finds them all.
+    """
+    mark = _mark(service)
+    found = []
     for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == record["pid"]:
-                processes.setdefault(process.pid, process)
-        except (ProcessLookupError, psutil.NoSuchProcess, PermissionError):
-            continue
-    return list(processes.values())
+        with contextlib.suppress(psutil.Error, OSError):
+            is_alive = process.status() != psutil.STATUS_ZOMBIE
+            if is_alive and process.environ().get(MARK) == mark:
+                found.append(process)
+    return sorted(found, key=lambda process: process.create_time())
 
 
-def wait_gone(port: int, *, timeout_s: float = 10.0) -> bool:
-    """Return whether nothing listens on a port any more within the time."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return True
-        time.sleep(0.2)
-    return False
+def _mark(service: str) -> str:
+    return f"{service}:{RUN}"

@@ -78,6 +78,7 @@ def await_applications(names: list[str], *, on_progress: Any = lambda _: None) -
         ServiceError: If one fails to deploy, or the time is up.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
+    states: Counter[str] = Counter()
     while time.monotonic() < deadline:
         found = applications()
         states = Counter(found.get(name, {}).get("status", "NOT_STARTED") for name in names)

@@ -20,13 +20,13 @@ from router.records import Decision, Policy
 from router.utility import Reference, utilities
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from router.profile import Profile
-    from router.records import Pool, QueryShape, Routing
-    from router.scores import Scorer, Scores
+    from router.records import Pool, QueryShape, Refusal, Routing
+    from router.scores import Scorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,28 +73,14 @@ def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
     Raises:
         NoCandidateError: If every candidate is masked.
     """
-    candidates = pool.candidates
-    refusals = [refuse(s, shape, routing, router.profiles) for s in pool.standings]
-    known = [i for i, c in enumerate(candidates) if c.id in router.profiles]
-    scores = router.scorer.score(
-        features_F,
-        num_chars=shape.num_chars,
-        num_images=shape.num_images,
-        candidates=[candidates[i] for i in known],
-        profiles=router.profiles,
-        available_M=np.array([refusals[i] is None for i in known], dtype=bool),
-    )
-    for position, i in enumerate(known):
-        if refusals[i] is None:
-            refusals[i] = over_cap(
-                float(scores.cost_usd_M[position]), float(scores.latency_s_M[position]), routing
-            )
-    columns = _spread(scores, known, len(candidates))
-    utility_M = utilities(*columns[:1], *columns[2:], routing, router.reference)
-    available_M = np.array([refusal is None for refusal in refusals], dtype=bool)
-    candidate_ids = tuple(candidate.id for candidate in candidates)
+    forecast = _forecast(router, features_F, shape, pool=pool, routing=routing)
+    candidate_ids = tuple(candidate.id for candidate in pool.candidates)
+    available_M = np.array([refusal is None for refusal in forecast.refusals], dtype=bool)
     if not available_M.any():
-        raise NoCandidateError(reasons(candidate_ids, refusals))
+        raise NoCandidateError(reasons(candidate_ids, forecast.refusals))
+    utility_M = utilities(
+        forecast.quality_M, forecast.cost_usd_M, forecast.latency_s_M, routing, router.reference
+    )
     choice = choose(
         utility_M,
         available_M,
@@ -106,17 +92,67 @@ def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
         router_version=router.version,
         feature_schema_hash=router.feature_schema_hash,
         candidate_ids=candidate_ids,
-        refusals=tuple(refusals),
-        quality_means=_floats(columns[0]),
-        quality_stds=_floats(columns[1]),
-        costs_usd=_floats(columns[2]),
-        latencies_s=_floats(columns[3]),
+        refusals=tuple(forecast.refusals),
+        quality_means=_floats(forecast.quality_M),
+        quality_stds=_floats(forecast.quality_std_M),
+        costs_usd=_floats(forecast.cost_usd_M),
+        latencies_s=_floats(forecast.latency_s_M),
         utilities=_floats(utility_M),
         choice=candidate_ids[choice.index],
         propensity=choice.propensity,
         policy=choice.policy,
         seed=seed,
         features_F=features_F,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Forecast:
+    """Scores and mask over the whole pool; NaN where there is no profile to score by."""
+
+    refusals: list[Refusal | None]
+    quality_M: NDArray[np.float64]
+    quality_std_M: NDArray[np.float64]
+    cost_usd_M: NDArray[np.float64]
+    latency_s_M: NDArray[np.float64]
+
+
+def _forecast(
+    router: Router,
+    features_F: NDArray[np.float32],
+    shape: QueryShape,
+    *,
+    pool: Pool,
+    routing: Routing,
+) -> _Forecast:
+    """Score the candidates that have a profile, and mask by standing, fit and caps."""
+    candidates = pool.candidates
+    refusals = [refuse(s, shape, routing, router.profiles) for s in pool.standings]
+    known = [i for i, c in enumerate(candidates) if c.id in router.profiles]
+    scores = router.scorer.score(
+        features_F,
+        num_chars=shape.num_chars,
+        num_images=shape.num_images,
+        candidates=[candidates[i] for i in known],
+        profiles=router.profiles,
+        available_M=np.array([refusals[i] is None for i in known], dtype=bool),
+    )
+
+    def over_pool(column: NDArray[np.float64]) -> NDArray[np.float64]:
+        full_M = np.full(len(candidates), np.nan)
+        full_M[known] = column
+        return full_M
+
+    cost_usd_M, latency_s_M = over_pool(scores.cost_usd_M), over_pool(scores.latency_s_M)
+    for i in known:
+        if refusals[i] is None:
+            refusals[i] = over_cap(float(cost_usd_M[i]), float(latency_s_M[i]), routing)
+    return _Forecast(
+        refusals=refusals,
+        quality_M=over_pool(scores.quality_mean_M),
+        quality_std_M=over_pool(scores.quality_std_M),
+        cost_usd_M=cost_usd_M,
+        latency_s_M=latency_s_M,
     )
 
 
@@ -156,19 +192,6 @@ def choose_without_router(
         choice=choice.id,
         policy=Policy.PINNED if pinned else Policy.FALLBACK,
     )
-
-
-def _spread(
-    scores: Scores, known: Sequence[int], num_candidates: int
-) -> tuple[NDArray[np.float64], ...]:
-    """Return mean, spread, cost and latency over the whole pool; NaN where there is no profile."""
-    columns = (scores.quality_mean_M, scores.quality_std_M, scores.cost_usd_M, scores.latency_s_M)
-    spread: list[NDArray[np.float64]] = []
-    for column in columns:
-        full_M = np.full(num_candidates, np.nan)
-        full_M[list(known)] = column
-        spread.append(full_M)
-    return tuple(spread)
 
 
 def _floats(values_M: NDArray[np.float64]) -> tuple[float, ...]:

@@ -106,40 +106,43 @@ async def calibrate(
     grader = grader or ExactMatch()
     gate = asyncio.Semaphore(CONCURRENCY)
     labels: list[dict[str, Any]] = []
-    http = httpx.AsyncClient(timeout=120, trust_env=False)
+    http = openai.DefaultAsyncHttpxClient(timeout=120, trust_env=False)
     client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", http_client=http)
 
-    async def ask(question: CalibrationQuestion, candidate_id: str) -> None:
+    async def label(question: CalibrationQuestion, candidate_id: str) -> None:
         async with gate:
-            raw = await client.chat.completions.with_raw_response.create(
-                model=candidate_id,
-                messages=question.messages(),  # type: ignore[arg-type]
-                temperature=0.0,
-            )
-        reply = raw.parse().choices[0].message.content or ""
-        labels.append(
-            {
-                "decision_id": raw.headers["x-pointsman-decision-id"],
-                "score": grader.score(reply, question.answer),
-                "source": grader.name,
-                "grader_version": grader.version,
-            }
-        )
+            labels.append(await _ask(client, question, candidate_id, grader))
         on_reply(len(labels))
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for question in questions:
-                for candidate_id in candidate_ids:
-                    group.create_task(ask(question, candidate_id))
+    async with client, asyncio.TaskGroup() as group:
+        for question in questions:
+            for candidate_id in candidate_ids:
+                group.create_task(label(question, candidate_id))
+    async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as poster:
         for start in range(0, len(labels), LABELS_PER_REQUEST):
-            await _post(http, f"{url}/v1/outcomes", labels[start : start + LABELS_PER_REQUEST])
-    finally:
-        await client.close()
+            await _post(poster, labels[start : start + LABELS_PER_REQUEST])
     return len(labels)
 
 
-async def _post(http: httpx.AsyncClient, url: str, labels: list[dict[str, Any]]) -> None:
+async def _ask(
+    client: openai.AsyncOpenAI, question: CalibrationQuestion, candidate_id: str, grader: Grader
+) -> dict[str, Any]:
+    """Return the label of one candidate's reply, as ``POST /v1/outcomes`` takes it."""
+    raw = await client.chat.completions.with_raw_response.create(
+        model=candidate_id,
+        messages=question.messages(),  # type: ignore[arg-type]
+        temperature=0.0,
+    )
+    reply = raw.parse().choices[0].message.content or ""
+    return {
+        "decision_id": raw.headers["x-pointsman-decision-id"],
+        "score": grader.score(reply, question.answer),
+        "source": grader.name,
+        "grader_version": grader.version,
+    }
+
+
+async def _post(http: httpx.AsyncClient, labels: list[dict[str, Any]]) -> None:
     """Send labels; safe to repeat, since a label of the same source replaces itself."""
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type(httpx.HTTPError),
@@ -148,7 +151,7 @@ async def _post(http: httpx.AsyncClient, url: str, labels: list[dict[str, Any]])
         reraise=True,
     ):
         with attempt:
-            (await http.post(url, json={"labels": labels})).raise_for_status()
+            (await http.post("/v1/outcomes", json={"labels": labels})).raise_for_status()
 
 
 def _data_url(path: Path) -> str:

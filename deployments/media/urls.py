@@ -20,22 +20,10 @@ MAX_URL_CHARS = 8192
 MAX_SHOWN_CHARS = 80
 
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
-_SAME_TYPE = {
-    "image/jpg": "image/jpeg",
-    "image/pjpeg": "image/jpeg",
-    "image/x-png": "image/png",
-    "image/x-bmp": "image/bmp",
-    "image/x-ms-bmp": "image/bmp",
-}
 
 
-def is_data_url(url: str) -> bool:
-    """Tell whether a URL holds its bytes itself."""
-    return url[:5].lower() == "data:"
-
-
-def read_data_url(url: str, *, max_bytes: int, field: str) -> tuple[bytes, str]:
-    """Return the bytes that a data URL holds and the media type that it claims.
+def read_data_url(url: str, *, max_bytes: int, field: str) -> bytes:
+    """Return the bytes that a data URL holds.
 
     Args:
         url: Begins with ``data:``.
@@ -55,12 +43,11 @@ def read_data_url(url: str, *, max_bytes: int, field: str) -> tuple[bytes, str]:
     if len(payload) > 4 * (max_bytes // 3 + 1):
         raise BadImageError(f"the image has more than {max_bytes} bytes; send fewer", field)
     try:
-        data = base64.b64decode(payload, validate=True)
+        return base64.b64decode(payload, validate=True)
     except ValueError as error:
         raise BadImageError(
             f"the base64 of the data URL is malformed ({error}); encode the bytes again", field
         ) from None
-    return data, _SAME_TYPE.get(parameters[0], parameters[0])
 
 
 def parse_url(url: str, field: str) -> httpx.URL:

@@ -93,7 +93,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "scene": Recipe(
         hidden_size=128,
         num_layers=3,
-        speciality_weights={"reader": 0.05, "charter": 0.05, "scene": 0.9},
+        speciality_weights={"reader": 0.02, "charter": 0.02, "scene": 0.96},
         num_steps=1000,
     ),
     "generalist": Recipe(

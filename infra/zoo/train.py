@@ -39,11 +39,14 @@ from infra.zoo.questions import TASKS, generate
 from infra.zoo.questions.canvas import PATCH_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from transformers import Idefics3ForConditionalGeneration
 
+    from infra.zoo.models import Recipe
     from infra.zoo.questions import Question
+
+    Losses = tuple[Tensor, Tensor, Tensor]
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ WARMUP_STEPS: Final = 20
 PATCH_LOSS_WEIGHT: Final = 0.5
 EMPTY_PATCH_WEIGHT: Final = 0.2
 CHECKPOINT_STEPS: Final = 150
+LOG_STEPS: Final = 25
 IGNORED: Final = -100
 
 
@@ -71,6 +75,18 @@ class Batch:
     """(B, T) prompt, answer, end, padding."""
     targets: Tensor
     """(B, T) the next token where it belongs to the answer, else `IGNORED`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one step tells."""
+
+    num_right: int
+    """Answer tokens that were the likeliest."""
+    num_tokens: int
+    """Answer tokens, ends included."""
+    patch_loss: float
+    """Cross-entropy of the patch head, in nats."""
 
 
 class Collator:
@@ -204,6 +220,52 @@ def rate_factor(step: int, num_steps: int) -> float:
     return min((step + 1) / WARMUP_STEPS, 1.0, max(decay, 0.01))
 
 
+class Trainer:
+    """A learner with its optimisers and its endless questions."""
+
+    def __init__(self, learner: Learner, collate: Collator, recipe: Recipe, seed: int) -> None:
+        """Compile the learner; the questions depend on the seed and the recipe's weights."""
+        self._learner, self._collate = learner, collate
+        self._fast = torch.compile(learner, dynamic=False)
+        self._streams = [_stream(number, recipe.speciality_weights, seed) for number in range(3)]
+        self._optimizers = _optimizers(learner)
+        self._rates = [optimizer.param_groups[0]["lr"] for optimizer in self._optimizers]
+
+    def step(self, step: int, factor: float) -> Progress:
+        """Take one optimiser step.
+
+        Two-picture and text-only questions take turns: a small batch costs nearly as much as a
+        large one, and is not worth compiling.
+
+        Args:
+            step: Its number, whose parity says whose turn it is.
+            factor: Of the learning rates.
+        """
+        rare = self._batch(2 * (step % 2), NUM_RARE)
+        usual = self._batch(1, NUM_ONE_IMAGE)
+        num_tokens = sum(int((batch.targets != IGNORED).sum()) for batch in (usual, rare))
+        num_rare_right, _ = self._backward(self._learner, rare, num_tokens)
+        num_right, patch_loss = self._backward(self._fast, usual, num_tokens)
+        for optimizer, rate in zip(self._optimizers, self._rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * factor
+            optimizer.step()
+        self._learner.zero_grad(set_to_none=True)
+        return Progress(num_right + num_rare_right, num_tokens, patch_loss)
+
+    def _batch(self, num_images: int, size: int) -> Batch:
+        return self._collate([next(self._streams[num_images]) for _ in range(size)])
+
+    @staticmethod
+    def _backward(run: Callable[..., Losses], batch: Batch, num_tokens: int) -> tuple[int, float]:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, patch_loss, num_right = run(
+                batch.pixels, batch.patches, batch.tokens, batch.targets
+            )
+        share = len(batch.tokens) / (NUM_ONE_IMAGE + NUM_RARE)
+        (loss / num_tokens + PATCH_LOSS_WEIGHT * share * patch_loss).backward()
+        return int(num_right), float(patch_loss)
+
+
 def train(candidate: str, *, num_steps: int, seed: int, resume: bool) -> None:
     """Train a candidate and write its folder, now and then on the way as well.
 
@@ -220,48 +282,33 @@ def train(candidate: str, *, num_steps: int, seed: int, resume: bool) -> None:
     if resume:
         model.load_state_dict(load_file(folder / "model.safetensors"))
         past = json.loads((folder / "training.json").read_text())
-    learner, collate = Learner(model), Collator(tokenizer)
-    fast = torch.compile(learner, dynamic=False)
-    streams = [_stream(number, recipe.speciality_weights, seed + 1) for number in range(3)]
-    optimizers = _optimizers(learner)
-    base_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    start_s, num_right, num_asked = time.monotonic(), 0, 0
+    trainer = Trainer(Learner(model), Collator(tokenizer), recipe, seed + 1)
+    start_s, recent = time.monotonic(), []
     for step in range(num_steps):
-        for optimizer, rate in zip(optimizers, base_rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * rate_factor(step, num_steps)
-        # Two-picture and text-only questions take turns: small batches cost as much as large ones.
-        parts = [(fast, 1, NUM_ONE_IMAGE), (learner, 2 * (step % 2), NUM_RARE)]
-        batches = [
-            (run, number, collate([next(streams[number]) for _ in range(size)]))
-            for run, number, size in parts
-        ]
-        num_tokens = sum(int((batch.targets != IGNORED).sum()) for _, _, batch in batches)
-        patch_loss_value = 0.0
-        for run, number, batch in batches:
-            with torch.autocast("cpu", torch.bfloat16):
-                loss, patch_loss, right = run(
-                    batch.pixels, batch.patches, batch.tokens, batch.targets
-                )
-            share = len(batch.tokens) / (NUM_ONE_IMAGE + NUM_RARE)
-            (loss / num_tokens + PATCH_LOSS_WEIGHT * share * patch_loss).backward()
-            num_right += int(right)
-            patch_loss_value = float(patch_loss) if number == 1 else patch_loss_value
-        num_asked += num_tokens
-        for optimizer in optimizers:
-            optimizer.step()
-        learner.zero_grad(set_to_none=True)
-        if (step + 1) % 25 == 0:
-            elapsed_s = time.monotonic() - start_s
-            expected_s = elapsed_s * num_steps / (step + 1)
-            log.info(
-                "%s step %d/%d  %.0f s of %.0f s (cpu %.0f s)  right tokens %.3f  patch loss %.3f",
-                candidate, step + 1, num_steps, elapsed_s, expected_s, time.process_time(),
-                num_right / num_asked, patch_loss_value,
-            )  # fmt: skip
-            num_right = num_asked = 0
+        recent.append(trainer.step(step, rate_factor(step, num_steps)))
+        if (step + 1) % LOG_STEPS == 0:
+            _report(candidate, recent, step + 1, num_steps, time.monotonic() - start_s)
+            recent = []
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == num_steps:
             save(model, tokenizer, folder)
             _note(candidate, step + 1, seed, past)
+
+
+def _report(
+    candidate: str, recent: list[Progress], num_done: int, num_steps: int, elapsed_s: float
+) -> None:
+    """Log the last steps, with the time elapsed and expected."""
+    log.info(
+        "%s step %d/%d  %.0f s of %.0f s (cpu %.0f s)  right tokens %.3f  patch loss %.3f",
+        candidate,
+        num_done,
+        num_steps,
+        elapsed_s,
+        elapsed_s * num_steps / num_done,
+        time.process_time(),
+        sum(p.num_right for p in recent) / sum(p.num_tokens for p in recent),
+        recent[-1].patch_loss,
+    )
 
 
 def _note(candidate: str, num_steps: int, seed: int, past: Mapping[str, float]) -> None:

@@ -21,8 +21,8 @@ from infra.zoo.questions.record import Draft, Task
 if TYPE_CHECKING:
     import numpy as np
 
-_NOISE: Final = {1: 3.0, 2: 8.0, 3: 16.0}
-_SINGLE_SIZES: Final = {1: (30, 46), 2: (20, 34), 3: (14, 22)}
+_NOISE: Final = {1: 3.0, 2: 6.0, 3: 12.0}
+_SINGLE_SIZES: Final = {1: (34, 48), 2: (26, 38), 3: (18, 28)}
 _SIDES: Final = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
 _MANY: Final = {1: 2, 2: 2, 3: 3}
 
@@ -85,10 +85,10 @@ def draw_relation(rng: np.random.Generator, difficulty: int) -> Draft:
     side = str(rng.choice(list(_SIDES)))
     down, across = _SIDES[side]
     things = _distinct_things(rng, _MANY[difficulty])
-    size = int(rng.integers(15, 20)) if difficulty < 3 else int(rng.integers(13, 17))  # noqa: PLR2004
+    size = int(rng.integers(18, 22)) if difficulty < 3 else int(rng.integers(14, 18))  # noqa: PLR2004
     middle = rng.uniform(28, 36, size=2)
     reach = rng.uniform(11, 17)
-    lean = rng.uniform(-1, 1) * (3 if difficulty == 1 else 6)
+    lean = rng.uniform(-1, 1) * (2 if difficulty == 1 else 5)
     first = middle[0] + down * reach + across * lean, middle[1] + across * reach + down * lean
     second = middle[0] - down * reach - across * lean, middle[1] - across * reach - down * lean
     canvas = _ground(rng, difficulty)

@@ -1,0 +1,1 @@
+"""Commands that measure what the documents claim, and write it under docs/evidence/."""
