@@ -121,9 +121,7 @@ def _check_args(args: CandidateArgs, name: str, where: Path_, faults: _Faults, r
         faults.add((*where, "id"), f"id: {args.id!r} does not match the application {name!r}")
     is_path = args.source.startswith((".", "/")) or (root / args.source.split("/")[0]).is_dir()
     if is_path and not (root / args.source / "config.json").is_file():
-        faults.add(
-            (*where, "source"), f"source: {args.source} holds no config.json; mend the path"
-        )
+        faults.add((*where, "source"), f"source: no config.json in {args.source}; mend the path")
     known = engine_arguments()
     for key in args.engine:
         if known and key not in known:

@@ -14,7 +14,7 @@ import asyncio
 import base64
 import mimetypes
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,70 +25,82 @@ EXPERIMENT = "pointsman"
 ARTIFACT_PATH = "router"
 
 
-def publish_router(
-    artifact: RouterArtifact, *, uri: str, metrics: Mapping[str, float], params: Mapping[str, Any]
-) -> str:
-    """Register a router version as challenger and return its number.
+class Publisher:
+    """Writes to MLflow's registry.
 
     Args:
-        artifact: The trained router.
         uri: MLflow's tracking URI.
-        metrics: What the training measured.
-        params: How it was trained.
+        model: The registered model that holds the router versions.
     """
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment(EXPERIMENT)
-    client = MlflowClient(tracking_uri=uri)
-    with mlflow.start_run(run_name=artifact.version) as run:
-        mlflow.log_params(dict(params))
-        mlflow.log_metrics(dict(metrics))
-        with tempfile.TemporaryDirectory() as folder:
-            save_artifact(Path(folder) / ARTIFACT_PATH, artifact)
-            mlflow.log_artifacts(str(Path(folder) / ARTIFACT_PATH), ARTIFACT_PATH)
-    _ensure_model(client, ROUTER_MODEL, "Router versions; the alias `champion` is served.")
-    version = client.create_model_version(
-        ROUTER_MODEL,
-        source=f"{run.info.artifact_uri}/{ARTIFACT_PATH}",
-        run_id=run.info.run_id,
-        tags={"feature_schema_hash": artifact.schema.hash, "name": artifact.version},
-    )
-    client.set_registered_model_alias(ROUTER_MODEL, "challenger", version.version)
-    return str(version.version)
 
+    def __init__(self, uri: str, *, model: str = ROUTER_MODEL) -> None:
+        """Point MLflow's fluent interface at the server too; runs are logged through it."""
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_experiment(EXPERIMENT)
+        self._client = MlflowClient(tracking_uri=uri)
+        self._model = model
 
-def promote(version: str, *, uri: str) -> None:
-    """Move the alias ``champion``, which serving follows."""
-    MlflowClient(tracking_uri=uri).set_registered_model_alias(ROUTER_MODEL, "champion", version)
+    def publish_router(
+        self, artifact: RouterArtifact, *, metrics: Mapping[str, float], params: Mapping[str, Any]
+    ) -> str:
+        """Register a router version as challenger and return its number.
 
-
-def champion(uri: str) -> str | None:
-    """Return the version that serves, or None."""
-    try:
-        found = MlflowClient(tracking_uri=uri).get_model_version_by_alias(ROUTER_MODEL, "champion")
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    return str(found.version)
-
-
-def publish_profiles(profiles: Mapping[str, Profile], *, uri: str, router_version: str) -> None:
-    """Register one profile version per candidate, with its metrics by kind of query."""
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment(EXPERIMENT)
-    client = MlflowClient(tracking_uri=uri)
-    for candidate_id, profile in profiles.items():
-        name = f"{PROFILE_MODEL_PREFIX}{candidate_id}"
-        with mlflow.start_run(run_name=f"profile {candidate_id}") as run:
-            mlflow.log_metrics(profile_metrics(profile))
-            mlflow.log_dict(json.loads(json.dumps(profile.to_json())), "profile/profile.json")
-        _ensure_model(client, name, f"Capability profile of the candidate {candidate_id}.")
-        client.create_model_version(
-            name,
-            source=f"{run.info.artifact_uri}/profile",
+        Args:
+            artifact: The trained router.
+            metrics: What the training measured.
+            params: How it was trained.
+        """
+        with mlflow.start_run(run_name=artifact.version) as run:
+            mlflow.log_params(dict(params))
+            mlflow.log_metrics(dict(metrics))
+            with tempfile.TemporaryDirectory() as folder:
+                save_artifact(Path(folder) / ARTIFACT_PATH, artifact)
+                mlflow.log_artifacts(str(Path(folder) / ARTIFACT_PATH), ARTIFACT_PATH)
+        self._ensure_model(self._model, "Router versions; the alias `champion` is served.")
+        version = self._client.create_model_version(
+            self._model,
+            source=f"{run.info.artifact_uri}/{ARTIFACT_PATH}",
             run_id=run.info.run_id,
-            tags={"router_version": router_version, "kinds_hash": profile.kinds_hash},
+            tags={"feature_schema_hash": artifact.schema.hash, "name": artifact.version},
         )
+        self._client.set_registered_model_alias(self._model, "challenger", version.version)
+        return str(version.version)
+
+    def promote(self, version: str) -> None:
+        """Move the alias ``champion``, which serving follows."""
+        self._client.set_registered_model_alias(self._model, "champion", version)
+
+    def champion(self) -> str | None:
+        """Return the version that serves, or None."""
+        try:
+            found = self._client.get_model_version_by_alias(self._model, "champion")
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return str(found.version)
+
+    def publish_profiles(self, profiles: Mapping[str, Profile], *, router_version: str) -> None:
+        """Register one profile version per candidate, with its metrics by kind of query."""
+        for candidate_id, profile in profiles.items():
+            name = f"{PROFILE_MODEL_PREFIX}{candidate_id}"
+            with mlflow.start_run(run_name=f"profile {candidate_id}") as run:
+                mlflow.log_metrics(profile_metrics(profile))
+                mlflow.log_dict(profile.to_json(), "profile/profile.json")
+            self._ensure_model(name, f"Capability profile of the candidate {candidate_id}.")
+            self._client.create_model_version(
+                name,
+                source=f"{run.info.artifact_uri}/profile",
+                run_id=run.info.run_id,
+                tags={"router_version": router_version, "kinds_hash": profile.kinds_hash},
+            )
+
+    def _ensure_model(self, name: str, description: str) -> None:
+        try:
+            self._client.create_registered_model(name, description=description)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
 
 
 def profile_metrics(profile: Profile) -> dict[str, float]:
@@ -106,11 +117,3 @@ def profile_metrics(profile: Profile) -> dict[str, float]:
         if count > 0:
             metrics[f"kind_{kind:02d}.quality"] = float(quality)
     return metrics
-
-
-def _ensure_model(client: MlflowClient, name: str, description: str) -> None:
-    try:
-        client.create_registered_model(name, description=description)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise

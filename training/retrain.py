@@ -14,7 +14,7 @@ import dataclasses
 import math
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
@@ -26,7 +26,7 @@ from router.features.extract import FeatureExtractor
 from training.fit import fit_router
 from training.fit_config import FitConfig
 from training.outcome_rows import training_set_from_log
-from training.publish import champion, promote, publish_profiles, publish_router
+from training.publish import ROUTER_MODEL, Publisher
 
 if TYPE_CHECKING:
     from router.features.schema import FeatureSchema
@@ -121,12 +121,13 @@ def may_promote(metrics: dict[str, float]) -> bool:
     return router > metrics.get("validation.best_single.utility", math.inf)
 
 
-def main(
+def main(  # noqa: PLR0913 - each is an option of the command line
     *,
     outcome_log: Annotated[Path, typer.Option(envvar="POINTSMAN_OUTCOME_LOG")],
     encoders: Annotated[Path, typer.Option(envvar="POINTSMAN_ENCODERS")],
     storage: Annotated[Path, typer.Option(envvar="POINTSMAN_TRAIN_STORAGE")],
     registry_uri: Annotated[str, typer.Option(help="MLflow.")] = "http://127.0.0.1:5000",
+    registry_model: Annotated[str, typer.Option(help="Registered model.")] = ROUTER_MODEL,
     url: Annotated[str, typer.Option(help="The running system.")] = "http://127.0.0.1:8000",
     promotion: Annotated[Promotion, typer.Option("--promote")] = Promotion.NEVER,
     seed: Annotated[int, typer.Option(help="Of splits, starts and dropout.")] = 0,
@@ -150,11 +151,12 @@ def main(
         if isinstance(value, int | float)
     }
     params = {k: v for k, v in dataclasses.asdict(config).items() if not isinstance(v, dict)}
-    version = publish_router(artifact, uri=registry_uri, metrics=metrics, params=params)
-    publish_profiles(artifact.profiles, uri=registry_uri, router_version=version)
-    is_first = champion(registry_uri) is None
+    registry = Publisher(registry_uri, model=registry_model)
+    version = registry.publish_router(artifact, metrics=metrics, params=params)
+    registry.publish_profiles(artifact.profiles, router_version=version)
+    is_first = registry.champion() is None
     if promotion is Promotion.AUTO and (is_first or may_promote(metrics)):
-        promote(version, uri=registry_uri)
+        registry.promote(version)
         typer.echo(f"version {version} is champion")
     else:
         typer.echo(f"version {version} is challenger")

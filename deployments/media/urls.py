@@ -22,6 +22,11 @@ MAX_SHOWN_CHARS = 80
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 
 
+def is_data_url(url: str) -> bool:
+    """Tell whether a URL holds its bytes itself."""
+    return url[:5].lower() == "data:"
+
+
 def read_data_url(url: str, *, max_bytes: int, field: str) -> bytes:
     """Return the bytes that a data URL holds.
 

@@ -1,8 +1,8 @@
 """Does the image decide? Swap the pictures of neutrally worded questions and watch the answers.
 
 A neutral wording ("What is the answer?") fits every picture of the zoo's neutral tasks, so the
-wording of one question over the picture of another is again a question, and its right answer is the
-other's. Where the picture decides, answer and route follow it.
+wording of one question over the picture of another is again a question, and its right answer is
+the other's. Where the picture decides, answer and route follow it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Edit the Serve config while questions flow: scale a candidate to zero and back, remove and re-add.
+"""Edit the Serve config while questions flow: scale to zero and back, remove and add again.
 
 The operator's act is the real one: a changed YAML file and ``serve deploy``. Meanwhile five
 requests a second go to ``auto``, and each answer's receipt tells how every candidate stood.
