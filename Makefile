@@ -9,8 +9,8 @@ CONFIG ?= infra/serve/local.yaml
 setup: ## Install the locked packages and the encoders into .venv and .cache
 	@$(PYTHON) -m infra.environment
 
-demo: setup ## Show the closed loop: route, log, retrain, promote, route better
-	$(BIN)/python -m infra.demo
+demo: ## Set up, start everything, train the first router, route fresh questions, print the table
+	@since=$$(date +%s); $(MAKE) --no-print-directory setup && $(BIN)/python -m infra.demo --since $$since
 
 up: setup ## Start Ray, MLflow, the candidates and the router; CONFIG=infra/serve/local.yaml
 	$(BIN)/python -m infra.up $(CONFIG)

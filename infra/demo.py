@@ -20,6 +20,7 @@ import typer
 
 from infra import services
 from infra.asking import Ask, Asked, ask_all, prices
+from infra.evidence.entry import commit
 from infra.memory import MemoryPeak
 from infra.policies import Comparison, PolicyRow
 from infra.progress import step
@@ -43,6 +44,7 @@ FOLDER = services.RUN / "demo"
 class DemoResult:
     """What a run came to; written to ``.run/demo/result.json``."""
 
+    commit: str
     elapsed_s: float
     peak_memory_mb: float
     memory_by_kind: dict[str, tuple[int, float]]
@@ -167,6 +169,7 @@ def run_demo() -> DemoResult:
         train_router()
         comparison, curve = route_fresh_questions()
     return DemoResult(
+        commit=commit(),
         elapsed_s=time.monotonic() - started_s,
         peak_memory_mb=memory.total_mb,
         memory_by_kind=memory.by_kind,

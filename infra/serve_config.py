@@ -139,7 +139,7 @@ def _check_card(application: dict[str, Any], where: Path_, faults: _Faults) -> N
             return
     faults.add(
         where,
-        f"{application['name']}: add `deployments: [{{name: {DEPLOYMENT_NAME}, user_config: …}}]`; "
+        f"{application['name']}: add a deployment {DEPLOYMENT_NAME!r} with a `user_config`; "
         "it says how the candidate is routed",
     )
 

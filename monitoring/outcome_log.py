@@ -6,6 +6,7 @@ not at all: it is written under a dotted name, which readers skip, and then rena
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import defaultdict
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
+
+logger = logging.getLogger("pointsman.outcomes")
 
 TABLES = {"outcomes": OUTCOME_SCHEMA, "labels": LABEL_SCHEMA}
 """Schema of each table of the log."""
@@ -69,12 +72,12 @@ class SegmentWriter:
         """Take a row. Never blocks on a file."""
         with self._lock:
             self._rows.append(row)
-            if len(self._rows) > self._max_buffered:
-                del self._rows[0]
-                self.num_dropped += 1
+            self._drop_oldest()
 
     def flush(self) -> int:
         """Write the buffered rows and return how many.
+
+        A row that does not fit the columns is dropped and counted; it takes no other with it.
 
         Raises:
             OSError: If the folder cannot be written; the rows are kept for the next try.
@@ -85,6 +88,7 @@ class SegmentWriter:
             by_date: dict[str, list[Row]] = defaultdict(list)
             for row in rows:
                 by_date[row.time.strftime("%Y-%m-%d")].append(row)
+            num_before = self.num_written
             for date in list(by_date):
                 try:
                     self._write_segment(date, by_date[date])
@@ -92,16 +96,40 @@ class SegmentWriter:
                     kept = [row for rest in by_date.values() for row in rest]
                     with self._lock:
                         self._rows = kept + self._rows
+                        self._drop_oldest()
                     raise
-                self.num_written += len(by_date.pop(date))
-            return len(rows)
+                del by_date[date]
+            return self.num_written - num_before
+
+    def _drop_oldest(self) -> None:
+        num_excess = max(len(self._rows) - self._max_buffered, 0)
+        del self._rows[:num_excess]
+        self.num_dropped += num_excess
 
     def _write_segment(self, date: str, rows: Sequence[Row]) -> None:
+        table = self._lay_out([row.row() for row in rows])
+        if table.num_rows:
+            self._write(date, table)
+        self.num_written += table.num_rows
+        with self._lock:
+            self.num_dropped += len(rows) - table.num_rows
+
+    def _lay_out(self, rows: list[dict[str, Any]]) -> pa.Table:
+        """Return the rows as a table, without those that the columns cannot hold."""
+        try:
+            return pa.Table.from_pylist(rows, schema=self._schema)
+        except (TypeError, ValueError, OverflowError) as error:
+            if len(rows) == 1:
+                logger.warning("a row is dropped: %s: %s", type(error).__name__, error)
+                return self._schema.empty_table()
+            half = len(rows) // 2
+            return pa.concat_tables([self._lay_out(rows[:half]), self._lay_out(rows[half:])])
+
+    def _write(self, date: str, table: pa.Table) -> None:
         folder = self._folder / f"date={date}"
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{self._writer}-{self._sequence:08d}.parquet"
         temporary = folder / f".{name}"
-        table = pa.Table.from_pylist([row.row() for row in rows], schema=self._schema)
         pq.write_table(table, temporary, compression="zstd")
         os.replace(temporary, folder / name)  # noqa: PTH105 - os.replace is the atomic call
         self._sequence += 1

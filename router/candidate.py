@@ -18,9 +18,9 @@ class Price:
     """Generated tokens; 0 or more."""
 
     def __post_init__(self) -> None:
-        """Refuse negative prices."""
+        """Refuse prices that are negative or not a number."""
         for name in ("input_usd_per_mtok", "output_usd_per_mtok"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise InvalidInputError(
                     f"{name} must be 0 or more, got {getattr(self, name)}", f"price.{name}"
                 )
@@ -59,6 +59,10 @@ class Candidate:
         if self.context_window < 1:
             raise InvalidInputError(
                 f"context_window must be at least 1, got {self.context_window}", "context_window"
+            )
+        if self.max_images < 0:
+            raise InvalidInputError(
+                f"max_images must be 0 or more, got {self.max_images}", "max_images"
             )
         if unknown := self.modalities - {"text", "image"}:
             raise InvalidInputError(

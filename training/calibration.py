@@ -75,7 +75,7 @@ def read_questions(folder: Path) -> Iterator[CalibrationQuestion]:
             question_id=row["question_id"],
             text=row["text"],
             answer=row["answer"],
-            images=tuple(folder / name for name in row["images"]),
+            images=tuple(folder / name for name in row["images"] or ()),
         )
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-# Ray documents the hook, but exports its base class from nowhere else.
+# Both are documented hooks whose base classes Ray exports from nowhere else.
 from ray.llm._internal.common.callbacks.base import CallbackBase
+from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ray.serve import Application
+    from ray.util.placement_group import PlacementGroup
+    from vllm.config import VllmConfig
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.engine.protocol import EngineClient
 
 MAX_ONGOING_REQUESTS = 64
 """Requests a replica works on at once. With Serve's own default, hundreds of concurrent calls
@@ -65,6 +70,26 @@ def _refusal(error: ValidationError, *, is_stream: bool) -> str:
     return f"data: {text}\n\n" if is_stream else text
 
 
+class OneProcessEngine(VLLMEngine):
+    """Runs the worker inside the engine's process, on machines without an accelerator.
+
+    Ray Serve LLM asks for a worker process of its own there, since vLLM sets that one's OpenMP
+    threads apart. With one thread a worker there is nothing to set apart, and a candidate starts
+    with one import of vLLM less (20 s of a core) and takes 0.7 GB less.
+    """
+
+    def _start_async_llm_engine(
+        self,
+        vllm_engine_args: AsyncEngineArgs,
+        vllm_engine_config: VllmConfig,
+        placement_group: PlacementGroup,
+    ) -> EngineClient:
+        vllm_engine_config.parallel_config.distributed_executor_backend = "uni"
+        return super()._start_async_llm_engine(
+            vllm_engine_args, vllm_engine_config, placement_group
+        )
+
+
 class LocalSource(CallbackBase):
     """Skips the download step where the weights are a folder of this machine.
 
@@ -79,9 +104,11 @@ class LocalSource(CallbackBase):
 
 def build_vllm_candidate(args: CandidateArgs) -> Application:
     """Return the Serve application that runs ``args.source`` on vLLM."""
+    is_single_worker = args.accelerator == "cpu" and args.env.get("OMP_NUM_THREADS") == "1"
     return build_llm_deployment(
         llm_config(args),
         deployment_cls=VLLMCandidate,
+        bind_kwargs={"engine_cls": OneProcessEngine} if is_single_worker else {},
         override_serve_options={"name": DEPLOYMENT_NAME},
     )
 

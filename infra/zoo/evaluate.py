@@ -37,8 +37,9 @@ class Asker:
         folder = WEIGHTS / candidate
         self._processor = AutoProcessor.from_pretrained(folder)
         self._processor.tokenizer.padding_side = "left"
+        # In bfloat16 two logits are often exactly equal, and engines break such ties differently.
         self._model = Idefics3ForConditionalGeneration.from_pretrained(
-            folder, dtype=torch.bfloat16
+            folder, dtype=torch.float32
         ).eval()
 
     def replies(self, questions: Sequence[Question]) -> list[str]:
@@ -62,8 +63,6 @@ class Asker:
         ]
         images = [list(question.images) for question in questions] if questions[0].images else None
         inputs = self._processor(text=texts, images=images, padding=True, return_tensors="pt")
-        if images:
-            inputs["pixel_values"] = inputs["pixel_values"].to(torch.bfloat16)
         with torch.inference_mode():
             tokens = self._model.generate(**inputs, do_sample=False)
         new_tokens = tokens[:, inputs["input_ids"].shape[1] :]

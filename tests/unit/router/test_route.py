@@ -1,0 +1,289 @@
+"""From features to a decision: the mask holds, and candidates do not disturb each other."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from router.candidate import Candidate, Price
+from router.errors import InvalidInputError, NoCandidateError
+from router.profile import Profile
+from router.records import Policy, Pool, QueryShape, Refusal, Routing, Standing
+from router.route import Router, choose_without_router, route
+from router.scores import Scores
+from router.utility import Reference
+
+FEATURES_F = np.array([0.5, -1.0], dtype=np.float32)
+SHAPE = QueryShape(num_chars=80, num_images=1)
+SCHEMA_HASH = "f" * 64
+
+
+class TableScorer:
+    """Scores each candidate from a table: quality, cost in USD and latency in seconds by id."""
+
+    def __init__(self, table):
+        """Take the table; no call yet."""
+        self.table = table
+        self.calls = []
+
+    def score(self, features_F, *, num_chars, num_images, candidates, profiles, available_M):
+        """Look the candidates up and note what was asked."""
+        assert all(candidate.id in profiles for candidate in candidates)
+        self.calls.append((features_F, num_chars, num_images, candidates, available_M))
+        rows = np.array([self.table[candidate.id] for candidate in candidates]).reshape(-1, 3)
+        return Scores(
+            quality_mean_M=rows[:, 0],
+            quality_std_M=np.full(len(rows), 0.1),
+            cost_usd_M=rows[:, 1],
+            latency_s_M=rows[:, 2],
+        )
+
+
+def standing(name, refusal=None, *, usd_per_mtok=1.0, **fields):
+    """Return one candidate's standing."""
+    price = Price(input_usd_per_mtok=usd_per_mtok, output_usd_per_mtok=usd_per_mtok)
+    return Standing(candidate=Candidate(id=name, price=price, **fields), refusal=refusal)
+
+
+def router(table, *, profiled=None, reference=None):
+    """Return a router that scores from a table and knows all in it, or only ``profiled``."""
+    names = table if profiled is None else profiled
+    return Router(
+        version="7",
+        feature_schema_hash=SCHEMA_HASH,
+        scorer=TableScorer(table),
+        profiles={name: Profile.prior(name, num_kinds=1, kinds_hash="k") for name in names},
+        reference=reference or Reference(),
+    )
+
+
+def decide(one, standings, *, seed=0, **wishes):
+    """Route the standard query."""
+    return route(
+        one,
+        FEATURES_F,
+        SHAPE,
+        pool=Pool(standings=tuple(standings)),
+        routing=Routing(**wishes),
+        decision_id="d1",
+        seed=seed,
+    )
+
+
+TABLE = {"a": (0.4, 0.001, 1.0), "b": (0.9, 0.004, 4.0), "c": (0.7, 0.002, 2.0)}
+ABC = tuple(standing(name) for name in TABLE)
+
+rows = st.tuples(
+    st.integers(0, 1000).map(lambda n: n / 1000), st.floats(0.0, 1.0), st.floats(0.0, 1.0)
+)
+unavailable = st.sampled_from([Refusal.COLD, Refusal.STARTING, Refusal.DRAINING])
+wishes = st.fixed_dictionaries(
+    {
+        "cost_weight": st.floats(0.0, 1.0),
+        "latency_weight": st.floats(0.0, 1.0),
+        "explore_share": st.sampled_from([0.0, 0.0, 0.5, 1.0]),
+    }
+)
+
+
+@st.composite
+def pools(draw):
+    """Draw a table of scores and as many standings, at least one of them available."""
+    entries = draw(
+        st.lists(st.tuples(rows, st.none() | unavailable), min_size=1, max_size=6).filter(
+            lambda found: any(refusal is None for _, refusal in found)
+        )
+    )
+    table = {f"m{i}": row for i, (row, _) in enumerate(entries)}
+    return table, [standing(f"m{i}", refusal) for i, (_, refusal) in enumerate(entries)]
+
+
+@given(pools(), wishes, st.integers(0, 1000))
+def test_a_masked_candidate_is_never_chosen(pool, wish, seed):
+    """However it scores and whatever the seed draws."""
+    table, standings = pool
+    decision = decide(router(table), standings, seed=seed, **wish)
+    index = decision.candidate_ids.index(decision.choice)
+    assert decision.is_available[index]
+    assert decision.refusals == tuple(s.refusal for s in standings)
+    assert 0.0 < decision.propensity <= 1.0
+
+
+@given(pools(), wishes, rows, unavailable | st.just("no profile"), st.data())
+def test_adding_an_ineligible_candidate_changes_nothing(pool, wish, row, why, data):
+    """Choice, propensity and the others' utilities stay, wherever in the pool it is put."""
+    table, standings = pool
+    place = data.draw(st.integers(0, len(standings)))
+    seed = data.draw(st.integers(0, 1000))
+    newcomer = standing("new", None if why == "no profile" else why)
+    wider = [*standings[:place], newcomer, *standings[place:]]
+    profiled = table if why == "no profile" else [*table, "new"]
+    before = decide(router(table), standings, seed=seed, **wish)
+    after = decide(router({**table, "new": row}, profiled=profiled), wider, seed=seed, **wish)
+    others = [i for i in range(len(wider)) if i != place]
+    assert (after.choice, after.propensity) == (before.choice, before.propensity)
+    assert tuple(after.utilities[i] for i in others) == before.utilities
+    assert after.refusals[place] is not None
+
+
+@given(pools(), st.randoms(use_true_random=False))
+def test_permuting_the_pool_permutes_the_decision(pool, random):
+    """Order carries no meaning: the same candidate is chosen, and each keeps its utility."""
+    table, standings = pool
+    assume(len({table[s.candidate.id][0] for s in standings}) == len(standings))
+    moved = random.sample(standings, len(standings))
+    plain, other = decide(router(table), standings), decide(router(table), moved)
+    assert other.choice == plain.choice
+    assert dict(zip(other.candidate_ids, other.utilities, strict=True)) == dict(
+        zip(plain.candidate_ids, plain.utilities, strict=True)
+    )
+    assert other.ranking == plain.ranking
+
+
+def test_a_decision_holds_all_that_led_to_it():
+    """Cost weight 0.5 in units of 0.004 USD: 0.9 - 0.5 * 1 = 0.4 is less than 0.7 - 0.25."""
+    one = router(TABLE, reference=Reference(cost_usd=0.004))
+    decision = decide(one, ABC, cost_weight=0.5, seed=11)
+    assert decision.utilities == pytest.approx((0.4 - 0.125, 0.9 - 0.5, 0.7 - 0.25))
+    assert decision.choice == "c"
+    assert decision.ranking == ("c", "b", "a")
+    assert decision.quality_means == (0.4, 0.9, 0.7)
+    assert decision.quality_stds == (0.1, 0.1, 0.1)
+    assert decision.costs_usd == (0.001, 0.004, 0.002)
+    assert decision.latencies_s == (1.0, 4.0, 2.0)
+    assert decision.predicted_quality == 0.7
+    assert (decision.decision_id, decision.router_version) == ("d1", "7")
+    assert decision.feature_schema_hash == SCHEMA_HASH
+    assert (decision.policy, decision.propensity, decision.seed) == (Policy.GREEDY, 1.0, 11)
+    assert decision.features_F is FEATURES_F
+
+
+@pytest.mark.parametrize(
+    ("wish", "refused", "choice"),
+    [
+        ({"max_cost_usd": 0.003}, {"b": Refusal.OVER_PRICE_CAP}, "c"),
+        ({"max_latency_s": 3.0}, {"b": Refusal.OVER_LATENCY_CAP}, "c"),
+        (
+            {"max_cost_usd": 0.003, "max_latency_s": 1.5},
+            {"b": Refusal.OVER_PRICE_CAP, "c": Refusal.OVER_LATENCY_CAP},
+            "a",
+        ),
+        ({"deny": ("b", "c")}, {"b": Refusal.DENIED, "c": Refusal.DENIED}, "a"),
+    ],
+)
+def test_caps_and_denials_mask(wish, refused, choice):
+    """The best candidate within the request's own wishes is chosen; the rest say why not."""
+    decision = decide(router(TABLE), ABC, **wish)
+    assert decision.choice == choice
+    assert decision.refusals == tuple(refused.get(name) for name in TABLE)
+
+
+def test_a_cap_does_not_hide_an_earlier_reason():
+    """A cold candidate over the cap is cold."""
+    standings = [ABC[0], standing("b", Refusal.COLD), ABC[2]]
+    assert decide(router(TABLE), standings, max_cost_usd=0.003).refusals[1] is Refusal.COLD
+
+
+def test_a_candidate_without_a_profile_is_masked_and_not_scored():
+    """The scorer is not asked for it; its figures are NaN; the others are chosen among."""
+    one = router(TABLE, profiled=("a", "c"))
+    decision = decide(one, ABC)
+    assert decision.choice == "c"
+    assert decision.refusals == (None, Refusal.NO_PROFILE, None)
+    assert np.isnan(
+        [decision.quality_means[1], decision.costs_usd[1], decision.utilities[1]]
+    ).all()
+    assert [candidate.id for candidate in one.scorer.calls[0][3]] == ["a", "c"]
+
+
+def test_the_scorer_hears_the_query_and_the_mask():
+    """Masked candidates are scored too, and marked: the network compares the available ones."""
+    one = router(TABLE)
+    decision = decide(one, [standing("a", Refusal.COLD), *ABC[1:]])
+    features_F, num_chars, num_images, _, available_M = one.scorer.calls[0]
+    assert features_F is FEATURES_F
+    assert (num_chars, num_images) == (80, 1)
+    assert available_M.tolist() == [False, True, True]
+    assert decision.quality_means[0] == 0.4
+
+
+def test_nobody_left_is_an_error_with_every_reason():
+    """State, caps and missing profiles are told by candidate."""
+    standings = [standing("a", Refusal.DRAINING), *ABC[1:]]
+    with pytest.raises(NoCandidateError) as caught:
+        decide(router(TABLE, profiled=("a", "b")), standings, max_cost_usd=0.0)
+    assert caught.value.refusals == {"a": "draining", "b": "over_price_cap", "c": "no_profile"}
+
+
+def test_an_empty_pool_is_an_error():
+    """There is nothing to choose from, and no reason to give."""
+    with pytest.raises(NoCandidateError, match="the pool is empty"):
+        decide(router({}), ())
+
+
+def test_the_seed_reproduces_the_choice():
+    """A logged decision can be made again; other seeds draw others."""
+    decisions = [decide(router(TABLE), ABC, seed=s, explore_share=1.0) for s in range(12)]
+    again = [decide(router(TABLE), ABC, seed=d.seed, explore_share=1.0) for d in decisions]
+    assert [d.choice for d in again] == [d.choice for d in decisions]
+    assert {d.choice for d in decisions} == set(TABLE)
+    assert {(d.policy, d.propensity) for d in decisions} == {(Policy.EXPLORE, 1 / 3)}
+
+
+def without_router(standings, **options):
+    """Decide the standard query by the mask alone."""
+    return choose_without_router(
+        Pool(standings=tuple(standings)),
+        SHAPE,
+        routing=Routing(**options.pop("wish", {})),
+        decision_id="d1",
+        **options,
+    )
+
+
+PRICED = [standing("a", usd_per_mtok=1.0), standing("b", usd_per_mtok=3.0), standing("c")]
+
+
+def test_the_default_candidate_answers_without_a_router():
+    """It is a fallback, made with certainty, and nothing is predicted."""
+    decision = without_router(PRICED, preferred="a")
+    assert (decision.choice, decision.policy, decision.propensity) == ("a", Policy.FALLBACK, 1.0)
+    assert (decision.router_version, decision.feature_schema_hash) == ("", "")
+    assert decision.predicted_quality is None
+    assert decision.ranking == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("preferred", [None, "c", "stranger"])
+def test_where_the_default_may_not_the_dearest_answers(preferred):
+    """No default, a cold one and an unknown one all leave the dearest available."""
+    standings = [*PRICED[:2], standing("c", Refusal.COLD), standing("d", Refusal.COLD)]
+    decision = without_router(standings, preferred=preferred)
+    assert (decision.choice, decision.policy) == ("b", Policy.FALLBACK)
+
+
+def test_a_pinned_request_gets_whom_it_names_or_an_error():
+    """No other candidate answers for it; the error tells why it may not."""
+    decision = without_router(PRICED, preferred="a", pinned=True)
+    assert (decision.choice, decision.policy, decision.propensity) == ("a", Policy.PINNED, 1.0)
+    with pytest.raises(NoCandidateError) as caught:
+        without_router([*PRICED[:2], standing("c", max_images=0)], preferred="c", pinned=True)
+    assert caught.value.refusals == {"c": "too_many_images"}
+
+
+def test_wishes_hold_without_a_router():
+    """A denied default does not answer, and a wholly denied pool is an error."""
+    decision = without_router(PRICED, preferred="b", wish={"deny": ("b",)})
+    assert decision.choice == "a"
+    with pytest.raises(NoCandidateError):
+        without_router(PRICED, preferred="b", wish={"allow": ()})
+
+
+def test_scores_are_four_columns_of_one_length():
+    """Anything else is refused; a pool without candidates has empty ones."""
+    empty = Scores.empty()
+    assert all(getattr(empty, name).shape == (0,) for name in Scores.__slots__)
+    for wrong in (np.zeros(1), np.zeros((0, 1))):
+        with pytest.raises(InvalidInputError, match="four columns"):
+            dataclasses.replace(empty, cost_usd_M=wrong)
