@@ -1,36 +1,31 @@
-"""Steps 2 to 5, served: features, scores, mask and choice, with the hot swap of step 10.
+"""Steps 2 to 5, served: features, scores, mask and choice.
 
-The decision itself is ``router.route``; this shell holds the encoders, the router version that
-serves, and the watch on the registry's alias.
+The decision itself is ``router.route``; this shell holds the encoders and the version that serves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 from ray import serve
-from ray.serve.metrics import Counter
 
+from deployments.hot_swap import HotSwap
 from deployments.registry import Registry
-from router.errors import ArtifactError, PointsmanError
+from router.errors import PointsmanError
 from router.features.extract import FeatureExtractor
-from router.route import Router, route
+from router.route import route
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from deployments.settings import RouterSettings
-    from router.artifact import RouterArtifact
     from router.features.picture import Picture
     from router.records import Decision, Pool, QueryShape, Routing
-
-logger = logging.getLogger("pointsman.router")
 
 MAX_ONGOING_REQUESTS = 128
 """More than this many concurrent decisions queue in the ingress, which can fall back instead."""
@@ -62,25 +57,20 @@ class RouterDeployment:
 
         # A second OpenMP thread on a busy machine took p99 from 4 to 335 ms.
         torch.set_num_threads(1)
-        self._settings = settings
         self._extractor = FeatureExtractor.load(settings.encoders)
         self._extractor.extract("warm up", ())
         # One thread per encoder call; more would fight over the cores that the engines need.
         self._encoding = ThreadPoolExecutor(max_workers=2, thread_name_prefix="encode")
-        self._registry = Registry(
+        registry = Registry(
             settings.registry_uri,
             model=settings.registry_model,
             alias=settings.registry_alias,
             cache=settings.router_versions,
         )
-        self._router: Router | None = None
-        self._refused: str | None = None
-        self._swaps = Counter(
-            "pointsman_router_swaps_total",
-            description="Router versions taken up or refused.",
-            tag_keys=("result",),
+        self._swap = HotSwap(registry, self._extractor.schema)
+        self._watch = asyncio.get_event_loop().create_task(
+            self._swap.follow(period_s=settings.registry_poll_s)
         )
-        self._watch = asyncio.get_event_loop().create_task(self._follow_alias())
 
     async def decide(
         self,
@@ -98,7 +88,7 @@ class RouterDeployment:
             NoRouterError: If no router version serves yet.
             NoCandidateError: If every candidate is masked.
         """
-        router = self._router
+        router = self._swap.router
         if router is None:
             raise NoRouterError("no router version is registered under the serving alias")
         _, features_F = await self.features(question)
@@ -121,50 +111,12 @@ class RouterDeployment:
 
     async def status(self) -> dict[str, str | None]:
         """Return which version serves and which feature schema it reads."""
+        router = self._swap.router
         return {
-            "router_version": self._router.version if self._router else None,
+            "router_version": router.version if router else None,
             "feature_schema_hash": self._extractor.schema.hash,
-            "refused_version": self._refused,
+            "refused_version": self._swap.refused_version,
         }
-
-    async def _follow_alias(self) -> None:
-        """Take up whatever version the alias names, forever."""
-        while True:
-            try:
-                await asyncio.to_thread(self._swap_if_moved)
-            except Exception:  # the version that serves goes on serving
-                logger.exception("the registry could not be read")
-            await asyncio.sleep(self._settings.registry_poll_s)
-
-    def _swap_if_moved(self) -> None:
-        version = self._registry.champion_version()
-        served = self._router.version if self._router else None
-        if version is None or version in (served, self._refused):
-            return
-        try:
-            artifact = self._registry.fetch(version, schema_hash=self._extractor.schema.hash)
-            self._router = self._warmed(artifact, version)
-        except (ArtifactError, ValueError) as error:
-            self._refused = version
-            self._swaps.inc(tags={"result": "refused"})
-            logger.error("router version %s is refused: %s", version, error)  # noqa: TRY400
-            self._registry.refuse(version, str(error))
-        else:
-            self._swaps.inc(tags={"result": "served"})
-            logger.warning("router version %s serves", version)
-
-    def _warmed(self, artifact: RouterArtifact, version: str) -> Router:
-        """Return the version under its registry name, after one decision's worth of scoring."""
-        router = dataclasses.replace(artifact.router(), version=version)
-        router.scorer.score(
-            self._extractor.extract("warm up", ()),
-            num_chars=7,
-            num_images=0,
-            candidates=(),
-            profiles=router.profiles,
-            available_M=np.empty(0, dtype=bool),
-        )
-        return router
 
 
 def router_application(settings: RouterSettings) -> serve.Application:
