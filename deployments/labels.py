@@ -47,11 +47,13 @@ def parse_labels(body: bytes) -> list[Label]:
         InvalidInputError: If a field is missing, unknown or out of bounds; names it.
     """
     value = parse_object(body)
+    is_batch = "labels" in value
     try:
-        batch = LabelBatch.model_validate(value if "labels" in value else {"labels": [value]})
+        batch = LabelBatch.model_validate(value if is_batch else {"labels": [value]})
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in detail["loc"])
+        path = detail["loc"] if is_batch else detail["loc"][2:]
+        field = ".".join(str(part) for part in path)
         raise InvalidInputError(f"{field}: {detail['msg']}", field) from None
     now = datetime.now(UTC)
     return [

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import secrets
 import socket
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,8 @@ class OutcomeRecorder:
         features: Callable[[Question], Awaitable[tuple[str, NDArray[np.float32]]]],
     ) -> None:
         """Open nothing yet."""
-        writer = f"{socket.gethostname()}-{os.getpid()}"
+        # A restarted container has its old host name and process number on the same day.
+        writer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._root = root
         self._flush_s = flush_s
         self._features = features

@@ -15,6 +15,7 @@ import httpx
 from pydantic import ValidationError
 
 from deployments.candidates.block import APPLICATION_PREFIX, DEPLOYMENT_NAME, RoutingCard
+from router.errors import InvalidInputError
 from router.records import Pool, Refusal, Standing
 
 logger = logging.getLogger("pointsman.pool")
@@ -38,15 +39,12 @@ def read_pool(details: dict[str, Any], *, seen_at_s: float) -> tuple[Pool, dict[
         candidate_id = name.removeprefix(APPLICATION_PREFIX)
         try:
             card = RoutingCard.model_validate(_user_config(application))
-        except ValidationError as error:
+            candidate = card.candidate(candidate_id)
+        except (ValidationError, InvalidInputError) as error:
             faults[candidate_id] = str(error)
             continue
         refusal, num_running = _replica_state(application)
-        standings.append(
-            Standing(
-                candidate=card.candidate(candidate_id), refusal=refusal, num_running=num_running
-            )
-        )
+        standings.append(Standing(candidate=candidate, refusal=refusal, num_running=num_running))
     return Pool(standings=tuple(standings), seen_at_s=seen_at_s), faults
 
 
@@ -107,7 +105,8 @@ class PoolWatcher:
             response = await self._client.get("/api/serve/applications/")
             response.raise_for_status()
             pool, faults = read_pool(response.json(), seen_at_s=time.monotonic())
-        except (httpx.HTTPError, ValueError) as error:
+        # The last two: JSON of another shape, which must not end the watch.
+        except (httpx.HTTPError, ValueError, AttributeError, TypeError) as error:
             self.num_failures += 1
             logger.warning("the pool is %.1f s old: %s", self.age_s(), error)
             return

@@ -85,7 +85,8 @@ class Comparison:
 
     def oracle(self) -> PolicyRow:
         """Return the choice of one who knows all answers: the cheapest among the right ones."""
-        order_NM = self.score_NM - 1e-3 * self.cost_usd_NM / self.cost_usd_NM.max()
+        dearest_usd = self.cost_usd_NM.max() or 1.0  # all may be free
+        order_NM = self.score_NM - 1e-3 * self.cost_usd_NM / dearest_usd
         pick = order_NM.argmax(axis=1)
         n = np.arange(len(pick))
         return _row(

@@ -66,9 +66,11 @@ def check_serve_config(path: Path, *, root: Path) -> dict[str, Any]:
         config = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: not YAML: {error.problem}; mend this line") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes of no text, no date
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        line = mark.line + 1 if mark else 1
+        raise ConfigError(f"{path}:{line}: not YAML: {problem}; mend this line") from None
     if node is None or not isinstance(config, dict):
         raise ConfigError(f"{path}:1: must be a mapping with `applications`")
     faults = _Faults(path, node)
@@ -90,6 +92,8 @@ def _check_by_ray(config: dict[str, Any], faults: _Faults) -> None:
         ServeDeploySchema.model_validate(config)
     except ValidationError as error:
         faults.add_validation((), error)
+    except (AttributeError, TypeError) as error:  # Serve's validators expect mappings
+        faults.add((), f"Serve cannot read it ({error}); compare it with infra/serve/local.yaml")
 
 
 def _check_application(
@@ -131,9 +135,9 @@ def _check_args(args: CandidateArgs, name: str, where: Path_, faults: _Faults, r
 
 
 def _check_card(application: dict[str, Any], where: Path_, faults: _Faults) -> None:
-    deployments = application.get("deployments") or []
-    for i, deployment in enumerate(deployments):
-        if deployment.get("name") == DEPLOYMENT_NAME:
+    deployments = application.get("deployments")
+    for i, deployment in enumerate(deployments if isinstance(deployments, list) else []):
+        if isinstance(deployment, dict) and deployment.get("name") == DEPLOYMENT_NAME:
             place = (*where, "deployments", i, "user_config")
             _validate(RoutingCard, deployment.get("user_config") or {}, place, faults)
             return
@@ -161,7 +165,7 @@ def engine_arguments() -> frozenset[str]:
     names: set[str] = set()
     for module, classes in (
         ("engine/arg_utils.py", {"EngineArgs", "AsyncEngineArgs"}),
-        ("entrypoints/openai/cli_args.py", {"BaseFrontendArgs", "FrontendArgs"}),
+        ("entrypoints/launchers/cli_args.py", {"BaseFrontendArgs", "FrontendArgs"}),
     ):
         for node in _classes(module, classes):
             names |= {

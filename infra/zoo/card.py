@@ -124,7 +124,7 @@ def _history(candidate: str, facts: dict[str, Any]) -> str:
         return f"Rebuild: {command} {last} --seed {facts['seed']}`."
     return (
         f"Trained in rounds: the last was {command} {last} --seed {facts['seed']} --resume`, on\n"
-        f"  the weights after {before} steps, whose pictures of text varied more than today's."
+        f"  the weights after {before} steps, in part on somewhat harder pictures than today's."
     )
 
 

@@ -7,8 +7,9 @@ import warnings
 import pytest
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # Ray and Serve warn of their own code as they are imported
     import ray
+    import ray.serve
 
 
 @pytest.fixture(autouse=True)

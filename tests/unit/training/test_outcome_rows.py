@@ -194,7 +194,7 @@ def test_what_an_answer_did_not_report_is_nan(log):
 )
 def test_an_answer_that_teaches_nothing_sure_is_left_out(log, changes):
     """Unlabelled, fallen back, answered by another, broken off, of foreign features."""
-    log.answer(0, "small", policy=changes.pop("policy", Policy.GREEDY), query="bb", **changes)
+    log.answer(0, "small", **{"policy": Policy.GREEDY, "query": "bb", **changes})
     log.answer(1, "small")
     assert log.read().input_tokens_NM[:, 0].tolist() == [101]
 

@@ -1,0 +1,140 @@
+"""The recorder writes what it took, and finds it again."""
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+
+from deployments.exchange import Exchange
+from deployments.outcomes import OutcomeRecorder
+from deployments.protocol import parse_chat_request
+from monitoring.outcome import Status
+from monitoring.outcome_log import read_table
+from router.records import Decision, Pool, Refusal, Routing
+
+FEATURES_F = np.array([0.5, -1.0], dtype=np.float32)
+NAN = float("nan")
+ROUTED = Decision(
+    decision_id="d1",
+    router_version="7",
+    feature_schema_hash="f" * 64,
+    candidate_ids=("small", "new"),
+    refusals=(None, Refusal.NO_PROFILE),
+    quality_means=(0.5, NAN),
+    quality_stds=(0.25, NAN),
+    costs_usd=(0.001, NAN),
+    latencies_s=(1.0, NAN),
+    utilities=(0.5, NAN),
+    choice="small",
+    features_F=FEATURES_F,
+)
+PINNED = dataclasses.replace(ROUTED, decision_id="d2", feature_schema_hash="", features_F=None)
+
+
+def exchange():
+    """Return a finished request."""
+    body = {"model": "auto", "messages": [{"role": "user", "content": "What colour?"}]}
+    now_s = time.monotonic()
+    return Exchange(
+        call=parse_chat_request(json.dumps(body).encode()),
+        routing=Routing(),
+        pool=Pool(seen_at_s=now_s),
+        arrived_s=now_s,
+    )
+
+
+async def features(question):
+    """Compute the features of a question, as the router deployment does."""
+    assert question.text == "What colour?"
+    return "e" * 64, FEATURES_F
+
+
+async def no_features(question):
+    """Fail as a router that is restarting does."""
+    raise ConnectionError(question.text)
+
+
+def recorder(root, source=features):
+    """Return a recorder that writes when told to."""
+    return OutcomeRecorder(root, flush_s=60.0, features=source)
+
+
+async def written(one, root):
+    """Wait for pending rows, write them, and return the log."""
+    for task in list(one._pending):
+        await task
+    one._outcomes.flush()
+    return read_table(root, "outcomes").to_pylist()
+
+
+async def test_a_routed_outcome_is_written_as_it_is(tmp_path):
+    """Its features came with the decision."""
+    one = recorder(tmp_path, no_features)
+    one.add_outcome(exchange(), Status.OK, ROUTED)
+    (row,) = await written(one, tmp_path)
+    assert (row["decision_id"], row["features"]) == ("d1", [0.5, -1.0])
+    assert one.counts() == {
+        "written": 1, "labels_written": 0, "dropped": 0, "without_features": 0,
+    }  # fmt: skip
+
+
+async def test_a_pinned_outcome_gets_its_features_later(tmp_path):
+    """Learning needs them, though the decision read none."""
+    one = recorder(tmp_path)
+    one.add_outcome(exchange(), Status.OK, PINNED)
+    (row,) = await written(one, tmp_path)
+    assert (row["feature_schema_hash"], row["features"]) == ("e" * 64, [0.5, -1.0])
+
+
+async def test_an_outcome_without_features_is_still_an_outcome(tmp_path):
+    """It is counted, and its schema hash is empty, so that no one learns from it."""
+    one = recorder(tmp_path, no_features)
+    one.add_outcome(exchange(), Status.OK, PINNED)
+    (row,) = await written(one, tmp_path)
+    assert (row["feature_schema_hash"], row["features"]) == ("", None)
+    assert one.counts()["without_features"] == 1
+
+
+async def test_two_recorders_of_one_process_number_keep_their_rows(tmp_path):
+    """A container that restarts has its old host name and process number on the same day."""
+    for number in (1, 2):
+        one = recorder(tmp_path)
+        one.add_outcome(
+            exchange(), Status.OK, dataclasses.replace(ROUTED, decision_id=f"d{number}")
+        )
+        rows = await written(one, tmp_path)
+    assert sorted(row["decision_id"] for row in rows) == ["d1", "d2"]
+
+
+async def test_a_receipt_is_found_at_hand_and_in_the_log(tmp_path):
+    """As JSON can say it: NaN is null, the time is text, the features stay out."""
+    one = recorder(tmp_path)
+    one.add_outcome(exchange(), Status.OK, ROUTED)
+    at_hand = one.find("d1")
+    await written(one, tmp_path)
+    in_log = recorder(tmp_path).find("d1")
+    for receipt in (at_hand, in_log):
+        assert json.loads(json.dumps(receipt, allow_nan=False))["quality_means"] == [0.5, None]
+        assert "features" not in receipt
+        assert receipt["refusals"] == [None, "no_profile"]
+    assert one.knows("d1")
+    assert not one.knows("d9")
+
+
+UNPREDICTED = dataclasses.replace(
+    PINNED, quality_means=(), quality_stds=(), costs_usd=(), latencies_s=(), utilities=()
+)
+
+
+@pytest.mark.parametrize("decision", [ROUTED, UNPREDICTED], ids=["routed", "pinned"])
+def test_a_decision_is_described_by_candidate(decision):
+    """A row each, with its refusal; figures where a router predicted some."""
+    described = OutcomeRecorder.describe(decision)
+    json.dumps(described, allow_nan=False)
+    first, second = described["candidates"]
+    assert (first["id"], first["refusal"]) == ("small", None)
+    assert (second["id"], second["refusal"]) == ("new", "no_profile")
+    assert first.get("quality") == (0.5 if decision.quality_means else None)
+    assert second.get("quality") is None

@@ -1,0 +1,194 @@
+"""A broken Serve config is refused before anything starts, with file, line and remedy."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.serve_config import ConfigError, check_serve_config, engine_arguments
+
+ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = sorted((ROOT / "infra" / "serve").glob("*.yaml"))
+GOOD = """\
+applications:
+- name: router
+  route_prefix: /
+  import_path: deployments.app:build
+  args:
+    registry_uri: http://127.0.0.1:5000
+    outcome_log: .run/outcomes
+    encoders: .cache/encoders
+
+- name: candidate-small
+  route_prefix: null
+  import_path: deployments.candidates:build
+  args:
+    id: small
+    kind: vllm
+    source: weights/small
+    engine:
+      max_model_len: 512
+  deployments:
+  - name: candidate
+    user_config:
+      price: {input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.4}
+      context_window: 512
+"""
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Return a check of a text beside a folder of weights; the faults come without the path."""
+    (tmp_path / "weights" / "small").mkdir(parents=True)
+    (tmp_path / "weights" / "small" / "config.json").write_text("{}")
+    path = tmp_path / "serve.yaml"
+
+    def check_text(text):
+        if isinstance(text, bytes):
+            path.write_bytes(text)
+        else:
+            path.write_text(text)
+        try:
+            check_serve_config(path, root=tmp_path)
+        except ConfigError as error:
+            lines = str(error).splitlines()
+            assert all(line.startswith(f"{path}:") for line in lines)
+            return [line.removeprefix(f"{path}:") for line in lines]
+        return []
+
+    return check_text
+
+
+def line_of(text, piece):
+    """Return the line on which a piece stands, from 1."""
+    return text[: text.index(piece)].count("\n") + 1
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_config_is_sound(path):
+    """What the repository deploys passes its own check, and comes back parsed."""
+    config = check_serve_config(path, root=ROOT)
+    assert config == yaml.safe_load(path.read_text())
+
+
+def test_a_sound_config_has_no_fault(check):
+    """The text that the faults below are made of."""
+    assert check(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("max_model_len: 512", "max_model_length: 512", "engine.max_model_length: vLLM knows no"),
+        ("id: small", "id: tiny", "'tiny' does not match the application 'candidate-small'"),
+        ("source: weights/small", "source: weights/large", "weights/large holds no config.json"),
+        ("source: weights/small", "source: ./elsewhere", "./elsewhere holds no config.json"),
+        ("kind: vllm", "kind: magic", "kind: input should be 'vllm', got 'magic'"),
+        (
+            "input_usd_per_mtok: 0.1",
+            "input_usd_per_mtok: -1",
+            "greater than or equal to 0, got -1",
+        ),
+        ("context_window: 512", "context_windw: 512", "context_windw: unknown key; remove it"),
+        ("registry_uri: http", "registry_url: http", "registry_url: unknown key; remove it"),
+        ("name: candidate-small", "name: small", "neither `router` nor `candidate-<id>`; rename"),
+        ("deployments.candidates:build", "other:build", "must be deployments.candidates:build"),
+    ],
+)
+def test_a_fault_names_its_line_and_the_remedy(check, old, new, fault):
+    """The line is the one that has to be mended."""
+    text = GOOD.replace(old, new, 1)
+    found = [line for line in check(text) if fault in line]
+    assert [int(line.split(":")[0]) for line in found] == [line_of(text, new)]
+
+
+@pytest.mark.parametrize(
+    ("old", "block", "fault"),
+    [
+        ("    kind: vllm\n", "  args:\n    id", "kind: missing; add it"),
+        ("    registry_uri: http://127.0.0.1:5000\n", "  args:", "registry_uri: missing; add it"),
+        ("      context_window: 512\n", "    user_config:", "context_window: missing; add it"),
+        ("  route_prefix: null\n", "- name: candidate-small", "add `route_prefix: null`"),
+        (
+            GOOD[GOOD.index("  deployments:\n") :],
+            "- name: candidate-small",
+            "add `deployments: [{name: candidate, user_config: …}]`",
+        ),
+        (
+            GOOD[GOOD.index("    user_config:\n") :],
+            "  - name: candidate\n",
+            "price: missing; add it",
+        ),
+    ],
+)
+def test_what_is_missing_is_asked_for_where_it_belongs(check, old, block, fault):
+    """The line is that of the block that lacks it."""
+    text = GOOD.replace(old, "", 1)
+    found = [line for line in check(text) if fault in line]
+    assert [int(line.split(":")[0]) for line in found] == [line_of(text, block)]
+
+
+def test_all_faults_are_told_at_once(check):
+    """Nobody has to mend and try in turn."""
+    text = GOOD.replace("kind: vllm", "kind: magic").replace("encoders:", "encoder:")
+    text = text.replace("max_images", "max_image").replace(
+        "route_prefix: null", "route_prefix: /x"
+    )
+    told = "\n".join(check(text))
+    assert all(piece in told for piece in ("magic", "encoder: unknown key", "route_prefix: null"))
+
+
+def test_a_hub_id_is_not_looked_for_on_disk(check):
+    """``org/model`` is a folder only if there is a folder ``org``."""
+    assert check(GOOD.replace("weights/small", "org/model")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("applications: [", "2: not YAML: "),
+        ("applications:\n  - name: a\n bad: b\n", "3: not YAML: "),
+        ("a: \x07\n", "1: not YAML: "),
+        (b"a: \xff\n", "1: not YAML: "),
+        ("", "1: must be a mapping with `applications`"),
+        ("- router\n", "1: must be a mapping with `applications`"),
+        ("just words\n", "1: must be a mapping with `applications`"),
+    ],
+)
+def test_what_is_no_config_at_all_is_refused(check, text, fault):
+    """Half a list, a bad indent, bytes of no text, nothing."""
+    (line,) = check(text)
+    assert line.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "applications: 7",
+        "applications:\n- 7",
+        "applications:\n- name: candidate-a\n  deployments: [oops]",
+        "applications:\n- name: candidate-a\n  deployments: {name: candidate}",
+        "applications:\n- name: candidate-a\n  deployments: 7",
+        "applications:\n- name: candidate-a\n  args: [a]",
+        "applications:\n- name: router\n  args: {1: 2}",
+        "applications:\n- [name]",
+        "7: {}",
+    ],
+)
+def test_a_config_of_the_wrong_shape_is_refused_not_crashed_on(check, block):
+    """Numbers for lists, words for blocks: faults, not tracebacks."""
+    assert check(block + "\n")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    """The system's own reason, and what to check."""
+    with pytest.raises(ConfigError, match=r"no\.yaml: cannot be read .*; check the path"):
+        check_serve_config(tmp_path / "no.yaml", root=tmp_path)
+
+
+def test_engine_arguments_are_read_without_importing_vllm():
+    """Those of the engine and of its front end, by name."""
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
+    assert {"max_model_len", "gpu_memory_utilization", "chat_template"} <= engine_arguments()
