@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from pathlib import Path
 
 from router.artifact import RouterArtifact, load_artifact
@@ -19,7 +19,7 @@ class Registry:
         uri: MLflow's tracking URI.
         model: The registered model's name.
         alias: The alias that serves.
-        cache: Folder for fetched versions.
+        cache: Folder in which versions lie while they are fetched and checked.
     """
 
     def __init__(self, uri: str, *, model: str, alias: str, cache: Path) -> None:
@@ -58,16 +58,15 @@ class Registry:
         found = self._client.get_model_version(self._model, version)
         if not found.source:
             raise ArtifactError(f"version {version} of {self._model} names no source")
-        folder = self._cache / version
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        local = download_artifacts(
-            artifact_uri=found.source,
-            dst_path=str(folder),
-            tracking_uri=self._client.tracking_uri,
-        )
-
-        return load_artifact(Path(local), expected_schema_hash=schema_hash)
+        self._cache.mkdir(parents=True, exist_ok=True)
+        # A folder of its own: the replicas of one machine fetch a new version at the same time.
+        with tempfile.TemporaryDirectory(prefix=f"{version}-", dir=self._cache) as folder:
+            local = download_artifacts(
+                artifact_uri=found.source,
+                dst_path=folder,
+                tracking_uri=self._client.tracking_uri,
+            )
+            return load_artifact(Path(local), expected_schema_hash=schema_hash)
 
     def refuse(self, version: str, reason: str) -> None:
         """Write onto a version why serving refused it, for whoever moved the alias."""

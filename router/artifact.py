@@ -96,7 +96,7 @@ class RouterArtifact:
             raise ArtifactError(
                 f"the router version {self.version!r} is no plain name; use letters, digits, . _ -"
             )
-        width = capability_width(self.kinds.num_kinds)
+        width = capability_width(self.kinds.num_kinds, self.network.config.num_slopes)
         if self.network.config.capability_width != width:
             raise ArtifactError(
                 f"{NETWORK} reads {self.network.config.capability_width} capability columns, "

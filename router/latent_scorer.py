@@ -67,7 +67,7 @@ class LatentScorer:
         Raises:
             InvalidInputError: If the network was not built for this number of kinds.
         """
-        expected = capability_width(kinds.num_kinds)
+        expected = capability_width(kinds.num_kinds, network.config.num_slopes)
         if network.config.capability_width != expected:
             raise InvalidInputError(
                 f"the network reads capability vectors of {network.config.capability_width}, "
@@ -192,7 +192,10 @@ class LatentScorer:
                 )
         prices = tuple(candidate.price for candidate in candidates)
         capability_MP = np.stack(
-            [capability_vector(p, price) for p, price in zip(chosen, prices, strict=True)]
+            [
+                capability_vector(p, price, self._network.config.num_slopes)
+                for p, price in zip(chosen, prices, strict=True)
+            ]
         )
         return _PoolInput(
             chosen, prices, torch.from_numpy(capability_MP), PoolEconomics.of(chosen, prices)

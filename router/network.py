@@ -44,6 +44,11 @@ class NetworkConfig:
     each kind, and their product is where the outcome head starts. 0 starts it from nothing;
     at most D and P."""
 
+    num_slopes: int = 0
+    """The first columns of a query vector are the projected features, and as many capability
+    columns after the kinds' two sets are the slopes on them; their product joins the start.
+    The token does not read them. At most D and P."""
+
     hidden: int = 48
     """H, width of every token; a multiple of ``num_heads``, 4 to 1024."""
 
@@ -95,6 +100,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "query_width": (1, 16384),
     "capability_width": (1, 4096),
     "num_kinds": (0, 1024),
+    "num_slopes": (0, 16384),
     "hidden": (4, 1024),
     "num_tokens": (1, 64),
     "num_capsules": (1, 64),
@@ -268,7 +274,8 @@ class LatentRouter(nn.Module):
         self.capsule_CH = nn.Parameter(torch.randn(config.num_capsules, h) * h**-0.5)
         self.read_query = Attention(h, config.num_heads)
         self.capsule_norm = nn.LayerNorm(h)
-        self.capability_token = _mlp(config.capability_width, 4 * h, h, dropout)
+        token_width = config.capability_width - config.num_slopes
+        self.capability_token = _mlp(token_width, 4 * h, h, dropout)
         self.token_norm = nn.LayerNorm(h)
         self.rounds = nn.ModuleList(CommunicationRound(config) for _ in range(config.num_rounds))
         self.mean_head, self.std_head = (_mlp(h, 4 * h, 1, dropout) for _ in range(2))
@@ -294,7 +301,7 @@ class LatentRouter(nn.Module):
         if capability.dim() == 2:  # noqa: PLR2004 - one table for all queries
             capability = capability.expand(len(query_BD), -1, -1)
         capsule_BCH = self._capsules(query_BD)
-        token_BMH = self.token_norm(self.capability_token(capability))
+        token_BMH = self.token_norm(self.capability_token(self._without_slopes(capability)))
         for communication in self.rounds:
             token_BMH, capsule_BCH = communication(token_BMH, capsule_BCH, available_BM)
         start_BM = self._start_logit(query_BD, capability)
@@ -314,12 +321,20 @@ class LatentRouter(nn.Module):
         read_BCH: Tensor = self.capsule_norm(capsule_BCH + self.read_query(capsule_BCH, token_BTH))
         return read_BCH
 
+    def _without_slopes(self, capability: Tensor) -> Tensor:
+        start = 2 * self.config.num_kinds
+        stop = start + self.config.num_slopes
+        return torch.cat([capability[..., :start], capability[..., stop:]], dim=-1)
+
     def _start_logit(self, query_BD: Tensor, capability_BMP: Tensor) -> Tensor:
-        """Return the logit of the profile's quality for the query's kinds, shape (B, M)."""
-        num_kinds = self.config.num_kinds
+        """Return the logit of the profile's quality for the query, shape (B, M)."""
+        num_kinds, num_slopes = self.config.num_kinds, self.config.num_slopes
         if not num_kinds:
             return query_BD.new_zeros(capability_BMP.shape[:2])
         quality_BM = (capability_BMP[..., :num_kinds] @ query_BD[:, -num_kinds:, None]).squeeze(-1)
+        if num_slopes:
+            slope_BMD = capability_BMP[..., 2 * num_kinds : 2 * num_kinds + num_slopes]
+            quality_BM = quality_BM + (slope_BMD @ query_BD[:, :num_slopes, None]).squeeze(-1)
         return torch.logit(quality_BM.clamp(LOGIT_EPS, 1.0 - LOGIT_EPS))
 
     def num_parameters(self) -> int:

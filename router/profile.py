@@ -88,6 +88,9 @@ class Profile:
     output_tokens_K: tuple[float, ...]
     """Mean reply length by kind, in tokens; above 0."""
 
+    slope_D: tuple[float, ...] = ()
+    """Quality gained per unit of each projected feature, beyond the kinds'; empty means none."""
+
     latency_s_p50: float = PRIOR_LATENCY_S[0]
     """Median seconds to the whole answer; above 0."""
 
@@ -232,6 +235,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "input_tokens_per_char": (0.0, _INFINITE),
     "input_tokens_per_image": (0.0, _INFINITE),
     "output_tokens_K": (1e-3, _INFINITE),
+    "slope_D": (-_INFINITE, _INFINITE),
     "latency_s_p50": (1e-6, _INFINITE),
     "latency_s_p95": (1e-6, _INFINITE),
     "time_to_first_token_s": (0.0, _INFINITE),
@@ -244,21 +248,24 @@ def _mean_output_tokens(profile: Profile) -> float:
     return float(weight_K @ np.asarray(profile.output_tokens_K) / weight_K.sum())
 
 
-def capability_width(num_kinds: int) -> int:
+def capability_width(num_kinds: int, num_slopes: int = 0) -> int:
     """Return P, the length of a capability vector."""
-    return NUM_KIND_COLUMNS * num_kinds + NUM_OVERALL_COLUMNS + NUM_ECONOMY_COLUMNS
+    return NUM_KIND_COLUMNS * num_kinds + num_slopes + NUM_OVERALL_COLUMNS + NUM_ECONOMY_COLUMNS
 
 
-def capability_vector(profile: Profile, price: Price) -> NDArray[np.float32]:
+def capability_vector(profile: Profile, price: Price, num_slopes: int = 0) -> NDArray[np.float32]:
     """Describe one candidate to the network.
 
-    Columns: posterior quality of each kind, its standard deviation of each kind, overall mean
-    and deviation, log evidence, then the economy: log10 of the reference query's cost, of both
-    latencies, of the time to first token and of the reply length, each centred and scaled to
-    about -1 to 1.
+    Columns: posterior quality of each kind, its standard deviation of each kind, the slopes,
+    overall mean and deviation, log evidence, then the economy: log10 of the reference query's
+    cost, of both latencies, of the time to first token and of the reply length, each centred
+    and scaled to about -1 to 1.
 
     Returns:
         Shape (P,), finite; P = `capability_width` whatever the pool.
+
+    Raises:
+        InvalidInputError: If the profile has slopes of another width.
     """
     mean_K, std_K = profile.quality_by_kind()
     overall, overall_std = profile.overall_quality()
@@ -277,7 +284,15 @@ def capability_vector(profile: Profile, price: Price) -> NDArray[np.float32]:
         math.log10(output_tokens) - 2.0,
     ]
     overall_columns = [overall, overall_std, math.log1p(profile.num_observed) / 8.0]
-    return np.concatenate([mean_K, std_K, overall_columns, economy]).astype(np.float32)
+    slope_D = np.asarray(profile.slope_D or (0.0,) * num_slopes)
+    if len(slope_D) != num_slopes:
+        raise InvalidInputError(
+            f"the profile of {profile.candidate_id!r} has {len(slope_D)} slopes, not "
+            f"{num_slopes}; estimate it again",
+            "slope_D",
+        )
+    columns = [mean_K, std_K, slope_D, overall_columns, economy]
+    return np.concatenate(columns).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

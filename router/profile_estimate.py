@@ -30,6 +30,15 @@ if TYPE_CHECKING:
 SPREAD_PRIOR_COUNT = 2.0
 """Outcomes that the prior spread counts for, so that two equal labels do not claim certainty."""
 
+MIN_SLOPE_ROWS = 32
+"""Fewer outcomes say too little of hundreds of slopes for cross-validation to hold them back."""
+
+SLOPE_PENALTIES = np.logspace(-1.0, 5.0, 19)
+"""From almost none to one that leaves no slope; features are standardised."""
+
+MIN_FREEDOM = 0.1
+"""Least share of the outcomes' freedom that the slopes must leave."""
+
 OUTPUT_PRIOR_COUNT = 4.0
 """Replies that the overall mean length counts for in each kind."""
 
@@ -69,9 +78,13 @@ class Observations:
     ttft_s_N: NDArray[np.floating]
     """Seconds to the first token."""
 
+    projected_ND: NDArray[np.floating] | None = None
+    """Projected features of each query; without them the profile has no slopes."""
+
     def __post_init__(self) -> None:
         """Refuse columns of unequal length and labels outside 0 to 1."""
-        lengths = {len(getattr(self, name)) for name in self.__slots__}
+        columns = (getattr(self, name) for name in self.__slots__)
+        lengths = {len(column) for column in columns if column is not None}
         if len(lengths) != 1:
             raise InvalidInputError(f"columns differ in length: {sorted(lengths)}", "observations")
         seen_N = self.score_N[np.isfinite(self.score_N)]
@@ -114,7 +127,11 @@ def _quality(observed: Observations) -> dict[str, Any]:
     num_kinds = observed.membership_NK.shape[1]
     if not seen_N.any():
         prior = Profile.prior("", num_kinds=num_kinds, kinds_hash="")
-        return {"quality_K": prior.quality_K, "num_observed_K": prior.num_observed_K}
+        return {
+            "quality_K": prior.quality_K,
+            "num_observed_K": prior.num_observed_K,
+            "slope_D": _slopes(observed, seen_N, np.empty(0)),
+        }
     score_N = observed.score_N[seen_N].astype(np.float64)
     weight_N = observed.weight_N[seen_N].astype(np.float64)
     member_NK = observed.membership_NK[seen_N].astype(np.float64)
@@ -125,7 +142,8 @@ def _quality(observed: Observations) -> dict[str, Any]:
         count_K > 0, (weight_N * score_N) @ member_NK / np.maximum(mass_K, 1e-12), overall
     ).clip(0.0, 1.0)
     count = float(weight_N.sum() ** 2 / (weight_N**2).sum())
-    residual = float(weight_N @ (score_N - member_NK @ mean_K) ** 2 / weight_N.sum())
+    missed_N = score_N - member_NK @ mean_K
+    residual = float(weight_N @ missed_N**2 / weight_N.sum())
     variance = (count * residual + SPREAD_PRIOR_COUNT * PRIOR_OUTCOME_STD**2) / (
         count + SPREAD_PRIOR_COUNT
     )
@@ -135,7 +153,39 @@ def _quality(observed: Observations) -> dict[str, Any]:
         "quality": min(max(overall, 0.0), 1.0),
         "num_observed": count,
         "outcome_std": max(variance**0.5, MIN_OUTCOME_STD),
+        "slope_D": _slopes(observed, seen_N, missed_N),
     }
+
+
+def _slopes(
+    observed: Observations, seen_N: NDArray[np.bool_], missed_N: NDArray[np.float64]
+) -> tuple[float, ...]:
+    """Fit what the kinds miss by ridge regression on the projected features.
+
+    The penalty is chosen by generalised cross-validation (Golub, Heath and Wahba 1979), from the
+    eigenvalues of one Gram matrix: linear in the outcomes.
+    """
+    if observed.projected_ND is None:
+        return ()
+    num_slopes = observed.projected_ND.shape[1]
+    if len(missed_N) < MIN_SLOPE_ROWS:
+        return (0.0,) * num_slopes
+    rows_ND = observed.projected_ND[seen_N].astype(np.float64)
+    weight_N = observed.weight_N[seen_N].astype(np.float64)
+    weight_N *= len(weight_N) / weight_N.sum()
+    moment_D = rows_ND.T @ (weight_N * missed_N)
+    value_D, vector_DD = np.linalg.eigh((rows_ND * weight_N[:, None]).T @ rows_ND)
+    value_D = np.maximum(value_D, 0.0)
+    along_D = vector_DD.T @ moment_D
+    total = float(weight_N @ missed_N**2)
+    best_score, best_D = np.inf, np.zeros(num_slopes)
+    for penalty in SLOPE_PENALTIES:
+        step_D = along_D / (value_D + penalty)
+        squares = total - 2.0 * step_D @ along_D + step_D**2 @ value_D
+        freedom = 1.0 - float((value_D / (value_D + penalty)).sum()) / len(missed_N)
+        if freedom > MIN_FREEDOM and (score := squares / freedom**2) < best_score:
+            best_score, best_D = score, vector_DD @ step_D
+    return tuple(best_D.tolist())
 
 
 def _input_tokens(observed: Observations) -> tuple[float, float, float]:

@@ -112,7 +112,7 @@ def inverse_propensity(training_set: TrainingSet, weight_clip: float) -> NDArray
 
 def estimate_profiles(
     training_set: TrainingSet,
-    membership_NK: NDArray[np.floating],
+    projected_ND: NDArray[np.floating],
     kinds: Kinds,
     *,
     weight_clip: float,
@@ -122,12 +122,13 @@ def estimate_profiles(
 
     Args:
         training_set: Outcomes.
-        membership_NK: Their kinds.
-        kinds: What the memberships refer to.
+        projected_ND: Their projected features.
+        kinds: Kinds of query.
         weight_clip: Most that an inverse propensity may weigh.
         use_NM: Entries that count; all when None.
     """
     weight_NM = inverse_propensity(training_set, weight_clip)
+    membership_NK = kinds.assign(np.asarray(projected_ND, dtype=np.float32))
     use_NM = np.ones_like(training_set.available_NM) if use_NM is None else use_NM
     profiles = []
     for m, name in enumerate(training_set.candidate_ids):
@@ -142,6 +143,7 @@ def estimate_profiles(
             output_tokens_N=training_set.output_tokens_NM[rows, m],
             latency_s_N=training_set.latency_s_NM[rows, m],
             ttft_s_N=training_set.ttft_s_NM[rows, m],
+            projected_ND=projected_ND[rows],
         )
         profiles.append(estimate_profile(name, observed, kinds))
     return tuple(profiles)
@@ -171,10 +173,10 @@ def prepare(
     projected_ND = projection.transform(train.features_NF)
     kinds = Kinds.fit(projected_ND, num_kinds=config.num_kinds, seed=config.seed)
     membership_NK = kinds.assign(projected_ND)
-    profiles = estimate_profiles(train, membership_NK, kinds, weight_clip=config.weight_clip)
+    profiles = estimate_profiles(train, projected_ND, kinds, weight_clip=config.weight_clip)
     reference = reference_units(profiles, candidates, train, membership_NK)
     encoding = Encoding(projection=projection, kinds=kinds, reference=reference)
-    fold_N, profiles_SVM = _cross_fitted(train, membership_NK, kinds, config)
+    fold_N, profiles_SVM = _cross_fitted(train, projected_ND, kinds, config)
     capability_SVMP = np.stack(
         [np.stack([capabilities(row, candidates) for row in fold]) for fold in profiles_SVM]
     )
@@ -196,7 +198,7 @@ def prepare(
 
 
 def _cross_fitted(
-    train: TrainingSet, membership_NK: NDArray[np.float32], kinds: Kinds, config: FitConfig
+    train: TrainingSet, projected_ND: NDArray[np.float32], kinds: Kinds, config: FitConfig
 ) -> tuple[NDArray[np.int64], list[list[tuple[Profile, ...]]]]:
     """Return each row's fold, and for each fold the profile variants counted on the others."""
     num_folds = min(config.num_folds, len(np.unique(train.group_N)))
@@ -208,7 +210,7 @@ def _cross_fitted(
         variants = [
             estimate_profiles(
                 train,
-                membership_NK,
+                projected_ND,
                 kinds,
                 weight_clip=config.weight_clip,
                 use_NM=_thin(others_NM, train.observed(), num_rows, rng),
@@ -238,7 +240,9 @@ def capabilities(
 ) -> NDArray[np.float32]:
     """Return the capability vectors of a pool, (M, P)."""
     pairs = zip(profiles, candidates, strict=True)
-    return np.stack([capability_vector(profile, c.price) for profile, c in pairs])
+    return np.stack(
+        [capability_vector(profile, c.price, len(profile.slope_D)) for profile, c in pairs]
+    )
 
 
 def reference_units(

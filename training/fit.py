@@ -216,6 +216,7 @@ def build_network(prepared: Prepared, config: FitConfig) -> LatentRouter:
         query_width=prepared.query_ND.shape[1],
         capability_width=prepared.capability_SVMP.shape[-1],
         num_kinds=prepared.encoding.kinds.num_kinds,
+        num_slopes=prepared.query_ND.shape[1] - prepared.encoding.kinds.num_kinds,
         hidden=config.hidden,
         num_tokens=config.num_tokens,
         dropout=config.dropout,
@@ -362,9 +363,11 @@ def assemble(
 ) -> RouterArtifact:
     """Put the artifact together, with profiles from all rows: training is over, none can leak."""
     encoding = prepared.encoding
-    _, membership_NK = encoding.encode(training_set)
     profiles = estimate_profiles(
-        training_set, membership_NK, encoding.kinds, weight_clip=config.weight_clip
+        training_set,
+        encoding.projection.transform(training_set.features_NF),
+        encoding.kinds,
+        weight_clip=config.weight_clip,
     )
     values = {name: dataclasses.asdict(value) for name, value in report.values.items()}
     return RouterArtifact(

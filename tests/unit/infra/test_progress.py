@@ -1,5 +1,7 @@
 """Somebody who waits is told what for, how long already, and how long it usually takes."""
 
+import time
+
 import pytest
 
 from infra import progress
@@ -28,9 +30,10 @@ def test_a_step_that_lasts_reports_its_detail(capsys, monkeypatch):
     monkeypatch.setattr(progress, "REPORT_EVERY_S", 0.01)
     with step("Profile", expected_s=5) as current:
         current.detail = "3 of 9 answers"
-        current.reported = 0
-        while "… Profile  0 s" not in capsys.readouterr().out:
-            pass
+        said = ""
+        while "… Profile  0 s of about 5 s  3 of 9 answers\n" not in said:
+            time.sleep(0.005)
+            said += capsys.readouterr().out
         current.detail = "9 of 9 answers"
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "✓ Profile  0 s of about 5 s  9 of 9 answers"

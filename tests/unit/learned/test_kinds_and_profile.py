@@ -223,3 +223,38 @@ def test_foreign_memberships_are_refused():
     """Memberships of three kinds do not fit two."""
     with pytest.raises(InvalidInputError, match="3 kinds, not 2"):
         estimate_profile("a", observations([1.0], [0], membership_NK=np.ones((1, 3)) / 3), KINDS)
+
+
+def test_slopes_find_what_the_kinds_miss():
+    """Quality that grows along one projected feature shows in that slope alone."""
+    rng = np.random.default_rng(0)
+    projected_ND = rng.normal(size=(400, 6)).astype(np.float32)
+    score_N = np.clip(0.5 + 0.2 * projected_ND[:, 2], 0.0, 1.0)
+    observed = observations(score_N, np.zeros(400, dtype=int), projected_ND=projected_ND)
+    slope_D = np.array(estimate_profile("a", observed, KINDS).slope_D)
+    assert slope_D[2] == pytest.approx(0.2, abs=0.02)
+    assert np.abs(np.delete(slope_D, 2)).max() < 0.03
+
+
+def test_slopes_of_noise_are_held_back():
+    """Cross-validation leaves next to nothing where features say nothing of the quality."""
+    rng = np.random.default_rng(1)
+    projected_ND = rng.normal(size=(200, 100)).astype(np.float32)
+    score_N = rng.integers(0, 2, size=200).astype(float)
+    observed = observations(score_N, np.zeros(200, dtype=int), projected_ND=projected_ND)
+    slope_D = np.array(estimate_profile("a", observed, KINDS).slope_D)
+    assert np.std(projected_ND @ slope_D) < 0.15
+
+
+def test_few_outcomes_give_no_slopes():
+    """Below 32 outcomes the slopes are zero, of full width."""
+    observed = observations([1.0, 0.0], [0, 1], projected_ND=np.ones((2, 5)))
+    assert estimate_profile("a", observed, KINDS).slope_D == (0.0,) * 5
+
+
+def test_slopes_of_another_width_are_refused():
+    """A profile with slopes over other features does not become a vector."""
+    observed = observations([1.0, 0.0], [0, 1], projected_ND=np.ones((2, 5)))
+    profile = estimate_profile("a", observed, KINDS)
+    with pytest.raises(InvalidInputError, match="has 5 slopes, not 4"):
+        capability_vector(profile, Price(input_usd_per_mtok=1, output_usd_per_mtok=1), 4)

@@ -1,0 +1,217 @@
+"""What learning publishes, serving fetches: a real MLflow on SQLite, without a server."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from deployments.registry import Registry
+from router.artifact import NETWORK
+from router.candidate import Candidate, Price
+from router.errors import ArtifactError
+from router.features.schema import FeatureBlock, FeatureSchema
+from training.dataset import TrainingSet
+from training.fit import FitConfig, fit_router
+from training.publish import PROFILE_MODEL_PREFIX, ROUTER_MODEL, Publisher, profile_metrics
+
+pytestmark = [
+    pytest.mark.slow,
+    # MLflow's store uses a loader strategy that SQLAlchemy has deprecated.
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
+
+SCHEMA = FeatureSchema((FeatureBlock(name="text", encoder="made-up", sha256="0" * 64, dim=8),))
+CANDIDATES = tuple(
+    Candidate(id=name, price=Price(input_usd_per_mtok=price, output_usd_per_mtok=price))
+    for name, price in (("aster", 0.1), ("birch", 1.0))
+)
+
+
+def fit(version, seed):
+    """Return a router trained for two passes over sixty made-up rows."""
+    rng = np.random.default_rng(seed)
+    shape = (60, len(CANDIDATES))
+    rows = TrainingSet(
+        features_NF=rng.normal(size=(60, SCHEMA.num_features)).astype(np.float32),
+        candidate_ids=tuple(candidate.id for candidate in CANDIDATES),
+        score_NM=rng.integers(0, 2, shape).astype(np.float32),
+        available_NM=np.ones(shape, dtype=bool),
+        propensity_NM=np.ones(shape),
+        input_tokens_NM=np.full(shape, 50, dtype=np.float32),
+        output_tokens_NM=np.full(shape, 5, dtype=np.float32),
+        latency_s_NM=np.full(shape, 0.5, dtype=np.float32),
+        ttft_s_NM=np.full(shape, 0.25, dtype=np.float32),
+        num_chars_N=np.full(60, 80),
+        num_images_N=np.zeros(60, dtype=np.int64),
+        group_N=np.arange(60),
+    )
+    config = FitConfig(version=version, max_epochs=2, num_folds=2, num_kinds=2, hidden=8)
+    return fit_router(rows, config, schema=SCHEMA, candidates=CANDIDATES)[0]
+
+
+@pytest.fixture(scope="module")
+def routers():
+    """Return two routers that were trained on different rows."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield fit("router-a", 0), fit("router-b", 1)
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    """Return the tracking URI of a new store; its artifacts lie beside the database."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # MLflow's default artifact folder is relative
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("GIT_PYTHON_REFRESH", "quiet")
+        before = mlflow.get_tracking_uri()
+        yield f"sqlite:///{folder / 'mlflow.db'}"
+        mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def publisher(uri):
+    """Return the registry as learning sees it."""
+    return Publisher(uri)
+
+
+@pytest.fixture(scope="module")
+def published(publisher, routers):
+    """Return the numbers of two versions, published in turn; none is promoted."""
+    assert publisher.champion() is None
+    return [
+        publisher.publish_router(router, metrics={"validation.quality": 0.5}, params={"seed": 0})
+        for router in routers
+    ]
+
+
+@pytest.fixture
+def registry(uri, tmp_path):
+    """Return the registry as serving sees it."""
+    return Registry(uri, model=ROUTER_MODEL, alias="champion", cache=tmp_path / "cache")
+
+
+def scores(artifact):
+    """Score one query with a router."""
+    return artifact.scorer().score(
+        np.linspace(-1, 1, SCHEMA.num_features, dtype=np.float32),
+        num_chars=80,
+        num_images=0,
+        candidates=CANDIDATES,
+        profiles=artifact.profiles,
+        available_M=np.ones(len(CANDIDATES), dtype=bool),
+    )
+
+
+def stored_folder(uri, version):
+    """Return where MLflow keeps a version's files."""
+    source = MlflowClient(tracking_uri=uri).get_model_version(ROUTER_MODEL, version).source
+    return Path(source.removeprefix("file://"))
+
+
+def test_without_a_registered_model_there_is_no_champion(uri, tmp_path):
+    """Serving starts before anything was trained."""
+    nobody = Registry(uri, model="never-registered", alias="champion", cache=tmp_path)
+    assert nobody.champion_version() is None
+
+
+def test_a_published_version_is_challenger_and_not_champion(uri, publisher, published, registry):
+    """The last one published; publishing alone changes nothing that serves."""
+    client = MlflowClient(tracking_uri=uri)
+    assert published == ["1", "2"]
+    assert client.get_model_version_by_alias(ROUTER_MODEL, "challenger").version == 2
+    assert publisher.champion() is None
+    assert registry.champion_version() is None
+    found = client.get_model_version(ROUTER_MODEL, "1")
+    assert found.tags == {"feature_schema_hash": SCHEMA.hash, "name": "router-a"}
+    run = client.get_run(found.run_id)
+    assert run.data.metrics == {"validation.quality": 0.5}
+    assert run.data.params == {"seed": "0"}
+
+
+def test_a_fetched_version_scores_to_the_bit(published, registry, routers):
+    """Each number brings its own router, verified, as often as it is fetched."""
+    for version, router in [*zip(published, routers, strict=True), (published[0], routers[0])]:
+        fetched = registry.fetch(version, schema_hash=SCHEMA.hash)
+        one, other = scores(router), scores(fetched)
+        assert all(np.array_equal(getattr(one, n), getattr(other, n)) for n in one.__slots__)
+        assert fetched.version == router.version
+        assert fetched.profiles == router.profiles
+
+
+def test_a_promotion_moves_the_champion_and_back(uri, publisher, published, registry):
+    """Serving sees the alias where a person or the job put it."""
+    for version in (*published, published[0]):
+        publisher.promote(version)
+        assert registry.champion_version() == publisher.champion() == version
+    client = MlflowClient(tracking_uri=uri)
+    assert client.get_model_version_by_alias(ROUTER_MODEL, "challenger").version == 2
+    client.delete_registered_model_alias(ROUTER_MODEL, "champion")
+
+
+def test_a_version_of_other_features_is_not_served(published, registry):
+    """Serving names the hash that it extracts."""
+    with pytest.raises(ArtifactError, match="retrain on the served features"):
+        registry.fetch(published[0], schema_hash="f" * 64)
+
+
+def test_a_version_altered_in_the_store_is_not_served(uri, published, registry, routers):
+    """One byte of the weights is enough, also for a version that was fetched before."""
+    registry.fetch(published[1], schema_hash=SCHEMA.hash)
+    path = stored_folder(uri, published[1]) / NETWORK
+    original = path.read_bytes()
+    path.write_bytes(original[:-3] + bytes([original[-3] ^ 1]) + original[-2:])
+    with pytest.raises(ArtifactError, match=f"{NETWORK} differs"):
+        registry.fetch(published[1], schema_hash=SCHEMA.hash)
+    path.write_bytes(original)
+    again = registry.fetch(published[1], schema_hash=SCHEMA.hash)
+    assert again.version == routers[1].version
+
+
+def test_replicas_that_fetch_at_once_do_not_disturb_each_other(published, registry, routers):
+    """Router replicas of one machine share the cache and see the alias move together."""
+    with ThreadPoolExecutor(4) as pool:
+        fetching = [
+            pool.submit(registry.fetch, published[0], schema_hash=SCHEMA.hash) for _ in range(16)
+        ]
+        assert {done.result().version for done in fetching} == {routers[0].version}
+
+
+def test_a_refusal_is_written_onto_the_version(uri, published, registry):
+    """Whoever moved the alias can read why nothing happened; long reasons are cut."""
+    registry.refuse(published[0], "altered " * 100)
+    tags = MlflowClient(tracking_uri=uri).get_model_version(ROUTER_MODEL, published[0]).tags
+    assert tags["pointsman.refused"].startswith("altered altered")
+    assert len(tags["pointsman.refused"]) == 500
+
+
+def test_profiles_are_registered_with_their_figures(uri, publisher, published, routers):
+    """One model per candidate, a version per training, its metrics readable in the UI."""
+    for router, version in zip(routers, published, strict=True):
+        publisher.publish_profiles(router.profiles, router_version=version)
+    client = MlflowClient(tracking_uri=uri)
+    for candidate in CANDIDATES:
+        name = f"{PROFILE_MODEL_PREFIX}{candidate.id}"
+        versions = client.search_model_versions(f"name = '{name}'")
+        assert {found.tags["router_version"] for found in versions} == {"1", "2"}
+        latest = max(versions, key=lambda found: int(found.version))
+        profile = routers[1].profiles[candidate.id]
+        assert client.get_run(latest.run_id).data.metrics == profile_metrics(profile)
+        assert latest.tags["kinds_hash"] == profile.kinds_hash
+
+
+def test_metrics_of_a_profile_leave_out_what_nobody_observed(routers):
+    """A kind without an outcome has a count and no quality."""
+    profile = routers[0].profiles["aster"]
+    metrics = profile_metrics(profile)
+    assert metrics["num_observed"] == profile.num_observed
+    assert metrics["kind_00.num_observed"] == profile.num_observed_K[0]
+    for kind, count in enumerate(profile.num_observed_K):
+        assert (f"kind_{kind:02d}.quality" in metrics) == (count > 0)
+    assert "candidate_id" not in metrics
