@@ -128,9 +128,10 @@ class Dispatcher:
         self, candidate_id: str, body: dict[str, Any], *, deadline_s: float, waits_for_start: bool
     ) -> Answer:
         started_s = time.monotonic()
+        pieces: DeploymentResponseGenerator[str] | None = None
         try:
             handle = await self._handle(candidate_id)
-            pieces: DeploymentResponseGenerator[str] = handle.complete.remote(body)
+            pieces = handle.complete.remote(body)
             events = read_events(pieces) if body["stream"] else _whole(pieces)
             first = await self._first(
                 anext(events),
@@ -138,15 +139,15 @@ class Dispatcher:
                 deadline_s=deadline_s,
                 waits_for_start=waits_for_start,
             )
-        except CandidateFailedError:
+            _raise_error(first)
+        except BaseException as error:
+            # Whatever ended the attempt, the candidate must not go on working for nobody.
+            if pieces is not None:
+                pieces.cancel()
+            if isinstance(error, InvalidInputError) or not isinstance(error, Exception):
+                raise
             self._handles.pop(candidate_id, None)
-            raise
-        except StopAsyncIteration:
-            raise CandidateFailedError("the candidate sent nothing") from None
-        except Exception as error:
-            self._handles.pop(candidate_id, None)
-            raise CandidateFailedError(f"{type(error).__name__}: {error}"[:300]) from error
-        _raise_error(first)
+            raise _failure(error) from error
         return Answer(candidate_id, _chain(first, events), started_s, pieces.cancel)
 
     async def _handle(self, candidate_id: str) -> DeploymentHandle:
@@ -180,6 +181,15 @@ class Dispatcher:
             return task.result()
         finally:
             task.cancel()
+
+
+def _failure(error: Exception) -> CandidateFailedError:
+    """Return what to note of a failed attempt."""
+    if isinstance(error, CandidateFailedError):
+        return error
+    if isinstance(error, StopAsyncIteration):
+        return CandidateFailedError("the candidate sent nothing")
+    return CandidateFailedError(f"{type(error).__name__}: {error}"[:300])
 
 
 async def _whole(pieces: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:

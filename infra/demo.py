@@ -20,10 +20,10 @@ import typer
 
 from infra import services
 from infra.asking import Ask, Asked, ask_all, prices
-from infra.evidence.entry import commit
 from infra.memory import MemoryPeak
 from infra.policies import Comparison, PolicyRow
 from infra.progress import step
+from infra.provenance import commit
 from infra.report import frontier_picture, print_memory, print_table
 from infra.serve_config import ConfigError
 from infra.up import bring_up, print_addresses

@@ -291,8 +291,9 @@ def capability_vector(profile: Profile, price: Price, num_slopes: int = 0) -> ND
             f"{num_slopes}; estimate it again",
             "slope_D",
         )
-    columns = [mean_K, std_K, slope_D, overall_columns, economy]
-    return np.concatenate(columns).astype(np.float32)
+    return np.concatenate(
+        [mean_K, std_K, slope_D, np.array(overall_columns), np.array(economy)]
+    ).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

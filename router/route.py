@@ -9,7 +9,7 @@ M = candidates, in the order of the pool.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -92,17 +92,13 @@ def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
         router_version=router.version,
         feature_schema_hash=router.feature_schema_hash,
         candidate_ids=candidate_ids,
-        refusals=tuple(forecast.refusals),
-        quality_means=_floats(forecast.quality_M),
-        quality_stds=_floats(forecast.quality_std_M),
-        costs_usd=_floats(forecast.cost_usd_M),
-        latencies_s=_floats(forecast.latency_s_M),
         utilities=_floats(utility_M),
         choice=candidate_ids[choice.index],
         propensity=choice.propensity,
         policy=choice.policy,
         seed=seed,
         features_F=features_F,
+        **forecast.columns(),
     )
 
 
@@ -115,6 +111,16 @@ class _Forecast:
     quality_std_M: NDArray[np.float64]
     cost_usd_M: NDArray[np.float64]
     latency_s_M: NDArray[np.float64]
+
+    def columns(self) -> dict[str, Any]:
+        """Return the decision's fields of the same meaning."""
+        return {
+            "refusals": tuple(self.refusals),
+            "quality_means": _floats(self.quality_M),
+            "quality_stds": _floats(self.quality_std_M),
+            "costs_usd": _floats(self.cost_usd_M),
+            "latencies_s": _floats(self.latency_s_M),
+        }
 
 
 def _forecast(

@@ -32,7 +32,7 @@ from training.crossfit import (
 )
 from training.fit_config import FitConfig
 from training.losses import Targets, router_loss
-from training.policy_value import greedy, policy_value, softened, uniform
+from training.policy_value import PolicyValue, greedy, policy_value, softened, uniform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,14 +89,6 @@ class Epoch:
     def merit(self) -> float:
         """Return what decides which epoch is kept."""
         return self.validation_utility - LOSS_SHARE * self.validation_loss
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyValue:
-    """What a policy earns on the validation rows; NaN where they cannot tell."""
-
-    quality: float
-    utility: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

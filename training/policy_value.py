@@ -9,12 +9,21 @@ Axis legend: N = rows, M = candidates.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyValue:
+    """What a policy earns on held-out rows; NaN where they cannot tell."""
+
+    quality: float
+    utility: float
 
 
 def policy_value(

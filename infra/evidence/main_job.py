@@ -20,10 +20,11 @@ import typer
 from infra import services
 from infra.demo import CONFIG, FOLDER, DemoResult
 from infra.evidence.entry import FOLDER as EVIDENCE
-from infra.evidence.entry import Entry, commit, conditions, write_page
+from infra.evidence.entry import Entry, write_page
 from infra.evidence.image_decides import SwapResult, measure
 from infra.evidence.pool_drill import Drill, run_drill
 from infra.policies import PolicyRow
+from infra.provenance import commit, conditions
 from infra.report import COLUMNS, memory_cells, table_cells
 
 if TYPE_CHECKING:
@@ -203,6 +204,26 @@ def page(
             for e in entries
         ),
     )
+    tests = "\n".join(line for line in clients.splitlines() if "::" in line or "passed" in line)
+    return f"""# The main job
+
+Measured at commit `{result.commit}` on {conditions()}, with `make demo` and then
+`{MEASURE}` in the same clean clone.
+
+{verdicts}
+
+{_demo_section(result)}
+{_swap_section(swap)}
+{_drill_section(drill)}
+## Clients
+
+```
+{tests}
+```
+"""
+
+
+def _demo_section(result: DemoResult) -> str:
     memory = _table(
         ("process", "count", "MB"),
         ((kind, str(count), f"{mb:.0f}") for kind, (count, mb) in memory_cells(result)),
@@ -211,15 +232,7 @@ def page(
         ("cost_weight", "mean cost per 1,000", "quality"),
         ((f"{w:g}", f"${c * 1000:.4f}", f"{q:.1%}") for w, c, q in result.curve),
     )
-    tests = "\n".join(line for line in clients.splitlines() if "::" in line or "passed" in line)
-    return f"""# The main job
-
-Measured at commit `{result.commit}` on {conditions()}, with `make demo` and then `{MEASURE}`
-in the same clean clone.
-
-{verdicts}
-
-## Time and memory
+    return f"""## Time and memory
 
 Proportional set size (a page shared by n processes counts 1/n in each), sampled every 5 s from
 the first process to the result table; the peak.
@@ -237,46 +250,41 @@ answers; the oracle takes the cheapest right answer. Prices are those of the loc
 {curve}
 
 ![Quality over cost](main-job-frontier.png)
+"""
 
-## The image decides
 
-{
-        swap.num_swapped
-    } neutrally worded questions ("What is the answer?"), each asked with its own picture
-and with one from another speciality. {
-        swap.answers_follow:.1%} of the swapped questions are answered
-right for the picture shown, {swap.answers_stay:.1%} as if the old picture were still there. Of the
-{swap.num_differing} swaps whose two own questions go to different candidates,
+def _swap_section(swap: SwapResult) -> str:
+    return f"""## The image decides
+
+{swap.num_swapped} neutrally worded questions ("What is the answer?"), each asked with its own
+picture and with one from another speciality. {swap.answers_follow:.1%} of the swapped questions
+are answered right for the picture shown, {swap.answers_stay:.1%} as if the old picture were still
+there. Of the {swap.num_differing} swaps whose two own questions go to different candidates,
 {swap.routes_follow:.1%} are routed as the picture's own question and {swap.routes_stay:.1%} as the
 wording's. With their own pictures, neutral questions are answered right in {swap.auto_quality:.1%}
 of cases by `auto`, {swap.best_single_quality:.1%} by the best single candidate
 ({swap.best_single}), {swap.oracle_quality:.1%} by the oracle.
+"""
 
-## A pool that moves
+
+def _drill_section(drill: Drill) -> str:
+    acts = _table(("second", "act"), ((f"{at:.0f}", what) for at, what in drill.phases))
+    states = _table(
+        ("from s", "to s", "state", "requests"),
+        ((f"{a:.1f}", f"{b:.1f}", state, str(n)) for a, b, state, n in drill.states()),
+    )
+    return f"""## A pool that moves
 
 `{drill.candidate}` was scaled to zero and back, removed and added again by editing the YAML and
 `serve deploy`, while 5 requests/s went to `auto`: {len(drill.served)} requests,
-{drill.num_failed} failed, {
-        sum(s.num_attempts > 1 for s in drill.served)
-    } answered after a fallback,
-slowest {max(s.latency_s for s in drill.served):.2f} s.
+{drill.num_failed} failed, {sum(s.num_attempts > 1 for s in drill.served)} answered after a
+fallback, slowest {max(s.latency_s for s in drill.served):.2f} s.
 
-{_table(("second", "act"), ((f"{at:.0f}", what) for at, what in drill.phases))}
+{acts}
 
 How the candidate stood, by the receipts of the requests sent in that time:
 
-{
-        _table(
-            ("from s", "to s", "state", "requests"),
-            ((f"{a:.1f}", f"{b:.1f}", state, str(n)) for a, b, state, n in drill.states()),
-        )
-    }
-
-## Clients
-
-```
-{tests}
-```
+{states}
 """
 
 

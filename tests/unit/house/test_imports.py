@@ -62,7 +62,7 @@ def test_nothing_is_read_or_written_at_import(path):
 def test_importing_every_pure_module_leaves_no_trace(tmp_path):
     """After importing all of router and monitoring: no file, no runtime, no logging set up."""
     names = [_module_name(path) for path in MODULES if path.name != "__main__.py"]
-    answer = subprocess.run(  # noqa: S603
+    answer = subprocess.run(
         [sys.executable, "-c", PROBE, *names],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
