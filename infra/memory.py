@@ -34,11 +34,17 @@ KINDS = (
     ("TrainController", "training"),
     ("training/retrain.py", "training"),
     ("JobSupervisor", "training"),
+    ("build_serve_application", "Serve: building applications"),
+    ("ray::IDLE", "Ray: idle workers"),
     ("dashboard", "Ray dashboard and agents"),
     ("Dashboard", "Ray dashboard and agents"),
     ("Agent", "Ray dashboard and agents"),
     ("gcs_server", "Ray core"),
     ("raylet", "Ray core"),
+    ("/ray/", "Ray core"),
+    ("ray start", "Ray core"),
+    ("ray.util.client", "Ray core"),
+    ("multiprocessing", "Python's multiprocessing"),
 )
 """What a process is, by a piece of its command line; the first that fits counts."""
 

@@ -62,8 +62,8 @@ def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
     """Decide which candidate should answer a query.
 
     Args:
-        router: The router version that serves.
-        features_F: The query's raw features, as ``router.features`` extracts them.
+        router: The version that serves.
+        features_F: The query's raw features.
         shape: Size and modalities of the query.
         pool: The candidates and the state of their replicas.
         routing: The request's own wishes.
@@ -75,12 +75,10 @@ def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
     """
     forecast = _forecast(router, features_F, shape, pool=pool, routing=routing)
     candidate_ids = tuple(candidate.id for candidate in pool.candidates)
-    available_M = np.array([refusal is None for refusal in forecast.refusals], dtype=bool)
-    if not available_M.any():
+    available_M = np.array([refusal is None for refusal in forecast.refusals])
+    if not any(available_M):
         raise NoCandidateError(reasons(candidate_ids, forecast.refusals))
-    utility_M = utilities(
-        forecast.quality_M, forecast.cost_usd_M, forecast.latency_s_M, routing, router.reference
-    )
+    utility_M = forecast.utilities(routing, router.reference)
     choice = choose(
         utility_M,
         available_M,
@@ -111,6 +109,10 @@ class _Forecast:
     quality_std_M: NDArray[np.float64]
     cost_usd_M: NDArray[np.float64]
     latency_s_M: NDArray[np.float64]
+
+    def utilities(self, routing: Routing, reference: Reference) -> NDArray[np.float64]:
+        """Return each candidate's utility; NaN where there is no profile."""
+        return utilities(self.quality_M, self.cost_usd_M, self.latency_s_M, routing, reference)
 
     def columns(self) -> dict[str, Any]:
         """Return the decision's fields of the same meaning."""

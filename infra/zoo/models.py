@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,6 +75,8 @@ class Recipe:
     """How often each speciality is trained on, relative to the others; all positive."""
     num_steps: int
     """Optimiser steps."""
+    task_weights: Mapping[str, float] = field(default_factory=dict)
+    """Factor on the share of tasks that are slow to learn."""
 
 
 RECIPES: Final[dict[str, Recipe]] = {
@@ -95,6 +97,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         num_layers=3,
         speciality_weights={"reader": 0.02, "charter": 0.02, "scene": 0.96},
         num_steps=1000,
+        task_weights={"relation": 4.0},
     ),
     "generalist": Recipe(
         hidden_size=160,

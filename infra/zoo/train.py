@@ -186,14 +186,20 @@ class Learner(nn.Module):
         return torch.cat([*pieces, embeds[:, start:]], dim=1)
 
 
-def _stream(num_images: int, weights: Mapping[str, float], seed: int) -> Iterator[Question]:
+def _stream(num_images: int, recipe: Recipe, seed: int) -> Iterator[Question]:
     """Yield questions with the given number of pictures, for ever."""
     tasks = [name for name in TASKS if num_pictures(name) == num_images]
     round_ = 0
     while True:
         round_ += 1
         chunk_seed = seed * 1_000_000 + num_images * 100_000 + round_
-        yield from generate(5000, seed=chunk_seed, tasks=tasks, speciality_weights=weights)
+        yield from generate(
+            5000,
+            seed=chunk_seed,
+            tasks=tasks,
+            speciality_weights=recipe.speciality_weights,
+            task_weights=recipe.task_weights,
+        )
 
 
 def num_pictures(task: str) -> int:
@@ -227,7 +233,7 @@ class Trainer:
         """Compile the learner; the questions depend on the seed and the recipe's weights."""
         self._learner, self._collate = learner, collate
         self._fast = torch.compile(learner, dynamic=False)
-        self._streams = [_stream(number, recipe.speciality_weights, seed) for number in range(3)]
+        self._streams = [_stream(number, recipe, seed) for number in range(3)]
         self._optimizers = _optimizers(learner)
         self._rates = [optimizer.param_groups[0]["lr"] for optimizer in self._optimizers]
 
@@ -321,6 +327,7 @@ def _note(candidate: str, num_steps: int, seed: int, past: Mapping[str, float]) 
         "seed": seed,
         "samples": total_steps * (NUM_ONE_IMAGE + NUM_RARE),
         "speciality_weights": dict(recipe.speciality_weights),
+        "task_weights": dict(recipe.task_weights),
         "cpu_s": round(time.process_time() + past["cpu_s"]),
     }
     (WEIGHTS / candidate / "training.json").write_text(json.dumps(facts, indent=2) + "\n")

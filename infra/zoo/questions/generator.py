@@ -30,6 +30,7 @@ def generate(
     seed: int,
     tasks: Sequence[str] | None = None,
     speciality_weights: Mapping[str, float] | None = None,
+    task_weights: Mapping[str, float] | None = None,
 ) -> Iterator[Question]:
     """Yield questions, the same ones for the same arguments.
 
@@ -38,6 +39,7 @@ def generate(
         seed: Of the generator that draws everything.
         tasks: Restrict to these names of `TASKS`, each keeping its share; all by default.
         speciality_weights: Relative weight of each speciality, positive; equal by default.
+        task_weights: Factor on the share of each task named, positive; 1 by default.
 
     Yields:
         Questions whose difficulty is uniform over 1..3.
@@ -50,8 +52,11 @@ def generate(
     if unknown or not names:
         raise ValueError(f"tasks must be some of {sorted(TASKS)}, got {names}")
     chosen = [TASKS[name] for name in names]
+    factors = task_weights or {}
     weights = speciality_weights or dict.fromkeys(SPECIALITIES, 1.0)
-    chances = np.array([task.share * weights[task.speciality] for task in chosen])
+    chances = np.array(
+        [task.share * weights[task.speciality] * factors.get(task.name, 1.0) for task in chosen]
+    )
     edges = np.cumsum(chances / chances.sum())
     rng = np.random.default_rng(seed)
     for index in range(num_questions):

@@ -102,10 +102,10 @@ OBJECT: Final = (
     "Describe the object.",
 )
 RELATION: Final = (
-    "Where is the {first} relative to the {second}?",
-    "On which side of the {second} is the {first}?",
-    "Is the {first} left, right, above or below the {second}?",
-    "Seen from the {second}, where is the {first}?",
+    "Where is the large shape relative to the small one?",
+    "On which side of the small shape is the large one?",
+    "Is the large shape left, right, above or below the small one?",
+    "Seen from the small shape, where is the large one?",
 )
 ODD: Final = (
     "What colour is the odd one out?",
