@@ -4,7 +4,7 @@ BIN := .venv/bin
 CONFIG ?= infra/serve/local.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo up down test test-fast check fmt lint types imports docs docs-check zoo lock clean help
+.PHONY: setup demo up down test test-fast check fmt lint types imports bench docs docs-check zoo lock clean help
 
 setup: ## Install the locked packages and the encoders into .venv and .cache
 	@$(PYTHON) -m infra.environment
@@ -41,6 +41,9 @@ types: setup ## Check types, strictly
 
 imports: setup ## Check the import directions
 	$(BIN)/lint-imports
+
+bench: setup ## Measure the main job's figures on the system that `make demo` left up; writes docs/evidence
+	$(BIN)/python -m infra.evidence.main_job
 
 docs: setup ## Write the generated parts of the documents
 	$(BIN)/python -m infra.docs

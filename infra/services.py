@@ -34,6 +34,10 @@ NUM_LOGICAL_CPUS = 8
 RAY_TEMP = Path("/tmp/pointsman-ray")  # noqa: S108 - Ray's socket paths must stay under 107 bytes
 
 
+_children: dict[str, subprocess.Popen[bytes]] = {}
+"""What this very process started; kept so that it is reaped when it ends."""
+
+
 class ServiceError(RuntimeError):
     """A service did not come up; the message names its log."""
 
@@ -107,6 +111,8 @@ def stop(service: str, *, grace_s: float = 20.0) -> int:
         for process in rest:
             _signal(process, signum)
         psutil.wait_procs(rest, timeout=grace_s / 4)
+    if (child := _children.pop(service, None)) is not None:
+        child.wait()
     if service == "ray":
         shutil.rmtree(RAY_TEMP, ignore_errors=True)
     return len(found)
@@ -121,7 +127,7 @@ def _spawn(service: str, command: list[str]) -> None:
     _refuse_taken_ports(service)
     RUN.mkdir(exist_ok=True)
     with (RUN / f"{service}.log").open("wb") as log:
-        subprocess.Popen(
+        _children[service] = subprocess.Popen(
             command,
             cwd=ROOT,
             env=environment() | {MARK: _mark(service)},
