@@ -1,4 +1,4 @@
-"""For all tests: Ray and Serve warn of their own code as they are imported, once and harmlessly."""
+"""For all tests: Ray warns of its own code as it is imported, once and harmlessly."""
 
 from __future__ import annotations
 
