@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import string
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +29,24 @@ class Entry:
     holds: bool
     command: str
     commit: str
+
+
+def by_line(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries with one per line first, and the line's further figures as A1b, A1c, ….
+
+    The first entry of a line holds only where all of that line's figures do.
+    """
+    seen: Counter[str] = Counter()
+    told = []
+    for entry in entries:
+        letter = string.ascii_lowercase[seen[entry.line]]
+        seen[entry.line] += 1
+        if letter == "a":
+            holds = all(other.holds for other in entries if other.line == entry.line)
+            told.append(dataclasses.replace(entry, holds=holds))
+        else:
+            told.append(dataclasses.replace(entry, line=f"{entry.line}{letter}"))
+    return told
 
 
 def write_page(

@@ -20,7 +20,7 @@ import typer
 from infra import services
 from infra.demo import CONFIG, FOLDER, DemoResult
 from infra.evidence.entry import FOLDER as EVIDENCE
-from infra.evidence.entry import Entry, write_page
+from infra.evidence.entry import Entry, by_line, write_page
 from infra.evidence.image_decides import SwapResult, measure
 from infra.evidence.pool_drill import Drill, run_drill
 from infra.policies import PolicyRow
@@ -302,6 +302,7 @@ def main(ci_log: Annotated[Path | None, typer.Option(help="Output of .ci/run.")]
     entries: list[Any] = demo_entries(result, total_s)
     entries += live_entries(swap, drill, clients, clients_pass=clients_pass)
     entries += ci_entries(ci_log) if ci_log else []
+    entries = by_line(entries)
     write_page("main-job", page(result, swap, drill, clients, entries), entries)
     shutil.copy(FOLDER / "frontier.png", EVIDENCE / "main-job-frontier.png")
     for entry in entries:
