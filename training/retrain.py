@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from training.fit import Epoch, FitReport
 
 
+REPORT_EVERY_EPOCHS = 10
+"""A report waits 0.8 s for Ray Train: longer than an epoch on a thousand rows takes."""
+
+
 class Promotion(StrEnum):
     """Whether the job itself may move the alias."""
 
@@ -84,7 +88,8 @@ def train_on_ray(
         rows, layout, pool = ray.get(shared)
 
         def report(epoch: Epoch) -> None:
-            train.report(dataclasses.asdict(epoch))
+            if epoch.number % REPORT_EVERY_EPOCHS == 0:
+                train.report(dataclasses.asdict(epoch))
 
         artifact, fit_report = fit_router(
             rows, config, schema=layout, candidates=pool, on_epoch=report
