@@ -95,10 +95,14 @@ async def _run(config: dict[str, Any], candidate: str) -> Drill:
     load = asyncio.create_task(_load(drill, begun_s))
     name = f"candidate-{candidate}"
     acts: list[tuple[str, dict[str, Any], Callable[[], bool]]] = [
-        ("scaled to zero", _scaled(config, name, 0), lambda: _num_running(name) == 0),
-        ("scaled back to one", _scaled(config, name, 1), lambda: _num_running(name) == 1),
+        ("scaled to zero", _scaled(config, name, 0), lambda: not _replica_states(name)),
+        (
+            "scaled back to one",
+            _scaled(config, name, 1),
+            lambda: "RUNNING" in _replica_states(name),
+        ),
         ("removed", _without(config, name), lambda: name not in applications()),
-        ("added again", config, lambda: _num_running(name) == 1),
+        ("added again", config, lambda: "RUNNING" in _replica_states(name)),
     ]
     try:
         await asyncio.sleep(SETTLE_S)
@@ -135,10 +139,9 @@ def _deploy(config: dict[str, Any]) -> None:
     deploy(path)
 
 
-def _num_running(name: str) -> int:
+def _replica_states(name: str) -> list[str]:
     deployments = applications().get(name, {}).get("deployments", {})
-    replicas = [r for d in deployments.values() for r in d.get("replicas", [])]
-    return sum(r["state"] == "RUNNING" for r in replicas)
+    return [r["state"] for d in deployments.values() for r in d.get("replicas", [])]
 
 
 async def _until(is_done: Callable[[], bool]) -> None:
