@@ -31,6 +31,7 @@ STEPS = {
 }
 PLAIN_FOLDERS = {
     "docs": "How it is built, and why: architecture, modules, decisions.",
+    "docs/evidence": "What was measured for each acceptance line, by which command, on what.",
     "docs/decisions": "One page for each decision: context, alternatives, consequences.",
     "infra/grafana": "Dashboards over the metric table.",
     "infra/kubernetes": "Manifests for KubeRay: a RayService for serving, a RayJob for learning.",
