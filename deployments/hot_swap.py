@@ -96,8 +96,7 @@ class HotSwap:
             num_images=0,
             candidates=candidates,
             profiles=artifact.profiles,
-            available_M=np.ones(len(candidates), dtype=bool),
         )
         if not np.isfinite(scores.quality_mean_M).all():
-            raise ArtifactError("the network predicts no finite quality; train it again")
+            raise ArtifactError("the router predicts no finite quality; train it again")
         return router

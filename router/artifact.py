@@ -1,6 +1,6 @@
 """Step 9, registry: a trained router on disk, and the checks before it may serve.
 
-A folder of five files: ``manifest.json`` lists size and SHA-256 of the four others. There is no
+A folder of six files: ``manifest.json`` lists size and SHA-256 of the five others. There is no
 pickle; nothing in an artifact is executed; no name in it is used as a path.
 """
 
@@ -20,30 +20,31 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import safetensors.numpy
-import safetensors.torch
-import torch
 from safetensors import SafetensorError
 
+from router.anchors import Anchors
+from router.capability_scorer import CapabilityScorer
 from router.errors import ArtifactError, InvalidInputError
 from router.features.project import Projection
 from router.features.schema import FeatureSchema
+from router.floor import Floor
 from router.kinds import Kinds
-from router.latent_scorer import LatentScorer
-from router.network import LatentRouter, NetworkConfig
-from router.profile import Profile, capability_width
+from router.profile import Profile
+from router.query_model import QueryModel
 from router.route import Router
 from router.utility import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-NETWORK = "network.safetensors"
+QUERIES = "queries.safetensors"
 PROJECTION = "projection.safetensors"
 KINDS = "kinds.safetensors"
+FLOOR = "floor.safetensors"
 PROFILES = "profiles.json"
-DATA_FILES = (NETWORK, PROJECTION, KINDS, PROFILES)
+DATA_FILES = (QUERIES, PROJECTION, KINDS, FLOOR, PROFILES)
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 28
@@ -55,7 +56,6 @@ _MANIFEST_KEYS = {
     "version",
     "feature_schema",
     "feature_schema_hash",
-    "network",
     "reference",
     "training_summary",
     "files",
@@ -78,8 +78,11 @@ class RouterArtifact:
     kinds: Kinds
     """Kinds of query, in the projected space."""
 
-    network: LatentRouter
-    """The trained network."""
+    queries: QueryModel
+    """Anchors and difficulty."""
+
+    floor: Floor
+    """What a slack below the best prediction costs."""
 
     profiles: Mapping[str, Profile]
     """Profiles by candidate id, as they stood when trained."""
@@ -96,12 +99,6 @@ class RouterArtifact:
             raise ArtifactError(
                 f"the router version {self.version!r} is no plain name; use letters, digits, . _ -"
             )
-        width = capability_width(self.kinds.num_kinds, self.network.config.num_slopes)
-        if self.network.config.capability_width != width:
-            raise ArtifactError(
-                f"{NETWORK} reads {self.network.config.capability_width} capability columns, "
-                f"{KINDS} gives {width}; {REMEDY}"
-            )
         for name, profile in self.profiles.items():
             if profile.candidate_id != name or profile.kinds_hash != self.kinds.hash:
                 raise ArtifactError(
@@ -109,9 +106,9 @@ class RouterArtifact:
                     f"kinds {profile.kinds_hash}, not {self.kinds.hash}; estimate it again"
                 )
 
-    def scorer(self) -> LatentScorer:
-        """Return what scores queries; the network is shared with it."""
-        return LatentScorer(self.network, self.projection, self.kinds)
+    def scorer(self) -> CapabilityScorer:
+        """Return what scores queries."""
+        return CapabilityScorer(self.queries, self.projection, self.kinds)
 
     def router(self) -> Router:
         """Return the router version, ready to decide."""
@@ -121,6 +118,7 @@ class RouterArtifact:
             scorer=self.scorer(),
             profiles=self.profiles,
             reference=self.reference,
+            floor=self.floor,
         )
 
 
@@ -151,12 +149,13 @@ def save_artifact(folder: Path, artifact: RouterArtifact) -> str:
 
 
 def _contents(artifact: RouterArtifact) -> dict[str, bytes]:
-    state = {k: v.detach().cpu().contiguous() for k, v in artifact.network.state_dict().items()}
+    anchors, queries = artifact.queries.anchors.to_arrays(), artifact.queries.to_arrays()
     profiles = {name: profile.to_json() for name, profile in artifact.profiles.items()}
     return {
-        NETWORK: safetensors.torch.save(state),
+        QUERIES: safetensors.numpy.save({**anchors, **queries}),
         PROJECTION: safetensors.numpy.save(dict(artifact.projection.to_arrays())),
         KINDS: safetensors.numpy.save(dict(artifact.kinds.to_arrays())),
+        FLOOR: safetensors.numpy.save(dict(artifact.floor.to_arrays())),
         PROFILES: _dump(profiles, PROFILES),
     }
 
@@ -167,7 +166,6 @@ def _manifest(artifact: RouterArtifact, contents: Mapping[str, bytes]) -> bytes:
         "version": artifact.version,
         "feature_schema": json.loads(artifact.schema.to_json()),
         "feature_schema_hash": artifact.schema.hash,
-        "network": dataclasses.asdict(artifact.network.config),
         "reference": dataclasses.asdict(artifact.reference),
         "training_summary": dict(artifact.training_summary),
         "files": {
@@ -211,6 +209,9 @@ def load_artifact(folder: Path, *, expected_schema_hash: str | None = None) -> R
         kinds = Kinds.from_arrays(_arrays(contents[KINDS], KINDS))
         projection = Projection.from_arrays(_arrays(contents[PROJECTION], PROJECTION), schema)
         reference = Reference(**manifest["reference"])
+        floor = Floor.from_arrays(_arrays(contents[FLOOR], FLOOR))
+        query_arrays = _arrays(contents[QUERIES], QUERIES)
+        queries = QueryModel.from_arrays(query_arrays, Anchors.from_arrays(query_arrays))
     except (InvalidInputError, TypeError, ValueError, KeyError) as error:
         raise ArtifactError(f"{folder.name} cannot be used: {error}; {REMEDY}") from error
     artifact = RouterArtifact(
@@ -218,7 +219,8 @@ def load_artifact(folder: Path, *, expected_schema_hash: str | None = None) -> R
         schema=schema,
         projection=projection,
         kinds=kinds,
-        network=_network(manifest["network"], contents[NETWORK]),
+        queries=queries,
+        floor=floor,
         profiles=_profiles(contents[PROFILES]),
         reference=reference,
         training_summary=manifest["training_summary"],
@@ -254,7 +256,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         _refuse(
             MANIFEST, f"has other keys than expected: {sorted(set(manifest) ^ _MANIFEST_KEYS)}"
         )
-    for name in ("feature_schema", "network", "reference", "training_summary", "files"):
+    for name in ("feature_schema", "reference", "training_summary", "files"):
         if not isinstance(manifest[name], dict):
             _refuse(MANIFEST, f"has no table under {name!r}")
     if not isinstance(manifest["version"], str):
@@ -314,19 +316,6 @@ def _schema(manifest: Mapping[str, Any], expected_hash: str | None) -> FeatureSc
     return schema
 
 
-def _network(config: Mapping[str, Any], content: bytes) -> LatentRouter:
-    try:
-        network = LatentRouter(NetworkConfig(**config))
-    except (TypeError, InvalidInputError) as error:
-        raise ArtifactError(f"{MANIFEST}: the network cannot be built: {error}") from error
-    state = {k: torch.from_numpy(v) for k, v in _arrays(content, NETWORK).items()}
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise ArtifactError(f"{NETWORK} does not fit the network: {error}; {REMEDY}") from error
-    return network.eval()
-
-
 def _profiles(content: bytes) -> dict[str, Profile]:
     records = _parse(content, PROFILES)
     for name, record in records.items():
@@ -347,5 +336,11 @@ def _check_widths(artifact: RouterArtifact) -> None:
     num_components = projected_ND.shape[1]
     if artifact.kinds.centres_KD.shape[1] != num_components:
         _refuse(KINDS, f"has not the {num_components} components of {PROJECTION}")
-    if artifact.network.config.query_width != num_components + artifact.kinds.num_kinds:
-        _refuse(NETWORK, f"does not read {num_components} components and the kinds")
+    if artifact.queries.anchors.points_AD.shape[1] != num_components:
+        _refuse(QUERIES, f"has not the {num_components} components of {PROJECTION}")
+    if len(artifact.queries.energy_KR) != artifact.kinds.num_kinds:
+        _refuse(QUERIES, f"does not know the {artifact.kinds.num_kinds} kinds of {KINDS}")
+    num_functions = len(artifact.queries.difficulty_R)
+    for name, profile in artifact.profiles.items():
+        if len(profile.token_R) != num_functions or profile.num_kinds != artifact.kinds.num_kinds:
+            _refuse(PROFILES, f"describes {name!r} by another basis than {QUERIES}")

@@ -33,10 +33,10 @@ def refuse(
         return Refusal.DENIED
     if routing.allow is not None and candidate.id not in routing.allow:
         return Refusal.DENIED
-    if standing.refusal is not None:
-        return standing.refusal
     if (refusal := _misfit(standing, shape)) is not None:
         return refusal
+    if standing.refusal is not None:
+        return standing.refusal
     if profiled is not None and candidate.id not in profiled:
         return Refusal.NO_PROFILE
     return None

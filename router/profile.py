@@ -1,16 +1,15 @@
 """Step 3, scores: what is known of a candidate before it is asked, and what that predicts.
 
-A `Profile` holds counts from past outcomes; `capability_vector` turns it into network input
-whose width depends on the number of kinds alone, never on the pool; `PoolEconomics` predicts
-cost and latency of a query. Nothing here looks at what a candidate answered to the very query.
+A `Profile` holds a capability token and counts from past outcomes, of a width that never depends on
+the pool; `PoolEconomics` predicts cost and latency of a query. Nothing here looks at what a
+candidate answered to the very query.
 
-Axis legend: N = queries, M = candidates, K = kinds of query, P = capability vector.
+Axis legend: N = queries, M = candidates, K = kinds of query, R = basis functions.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 PRIOR_QUALITY = 0.5
-PRIOR_QUALITY_STD = 0.3
 PRIOR_OUTCOME_STD = 0.5
-PRIOR_KIND_STD = 0.2
 PRIOR_INPUT_TOKENS = (64.0, 0.25, 256.0)
 """Base, per character and per image: a chat template, English text, a small image."""
 
@@ -35,20 +32,9 @@ PRIOR_OUTPUT_TOKENS = 128.0
 PRIOR_LATENCY_S = (2.0, 6.0, 0.5)
 """Median, 95th percentile, and time to first token of a candidate nobody has timed."""
 
-REFERENCE_CHARS = 200
-REFERENCE_IMAGES = 1
-"""The query whose cost stands for a candidate's expense in its capability vector."""
-
-KIND_STD_BOUNDS = (0.05, 0.5)
-"""Least, so that new evidence on a kind is always heard; most, for qualities in 0 to 1."""
-
 MIN_OUTCOME_STD = 0.2
 """Two hundred equal labels in one kind show no spread; they must not make a single label in
 another kind look certain."""
-
-NUM_KIND_COLUMNS = 2
-NUM_OVERALL_COLUMNS = 3
-NUM_ECONOMY_COLUMNS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +74,12 @@ class Profile:
     output_tokens_K: tuple[float, ...]
     """Mean reply length by kind, in tokens; above 0."""
 
-    slope_D: tuple[float, ...] = ()
-    """Quality gained per unit of each projected feature, beyond the kinds'; empty means none."""
+    token_R: tuple[float, ...]
+    """Capability token: weights of what it adds to the difficulty of a query, its level first."""
+
+    token_std_K: tuple[float, ...]
+    """Standard deviation of its predicted quality by kind of query, for want of outcomes; 0 or
+    more."""
 
     latency_s_p50: float = PRIOR_LATENCY_S[0]
     """Median seconds to the whole answer; above 0."""
@@ -102,7 +92,8 @@ class Profile:
 
     def __post_init__(self) -> None:
         """Refuse figures that no count of outcomes can give."""
-        widths = {len(self.quality_K), len(self.num_observed_K), len(self.output_tokens_K)}
+        columns = (self.quality_K, self.num_observed_K, self.output_tokens_K, self.token_std_K)
+        widths = set(map(len, columns))
         if len(widths) != 1 or 0 in widths:
             raise InvalidInputError(
                 f"the figures by kind must have one width of at least 1, got {sorted(widths)}",
@@ -125,61 +116,10 @@ class Profile:
                 f"{name} of {self.candidate_id!r} must lie in {low} to {high}, got {values}", name
             )
 
-    @classmethod
-    def prior(cls, candidate_id: str, *, num_kinds: int, kinds_hash: str) -> Profile:
-        """Return the profile of a candidate of whom nothing is known."""
-        return cls(
-            candidate_id=candidate_id,
-            kinds_hash=kinds_hash,
-            quality_K=(PRIOR_QUALITY,) * num_kinds,
-            num_observed_K=(0.0,) * num_kinds,
-            output_tokens_K=(PRIOR_OUTPUT_TOKENS,) * num_kinds,
-        )
-
     @property
     def num_kinds(self) -> int:
         """Return K."""
         return len(self.quality_K)
-
-    def overall_quality(self) -> tuple[float, float]:
-        """Return posterior mean and standard deviation of the overall quality.
-
-        Normal prior N(0.5, 0.3²) and normal noise (Gelman et al., Bayesian Data Analysis, 2.5).
-        """
-        prior_count = (self.outcome_std / PRIOR_QUALITY_STD) ** 2
-        total = self.num_observed + prior_count
-        mean = (self.num_observed * self.quality + prior_count * PRIOR_QUALITY) / total
-        return mean, self.outcome_std / math.sqrt(total)
-
-    def quality_by_kind(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return posterior mean and standard deviation of the quality of each kind.
-
-        Empirical Bayes: kind means scatter about the overall one with a spread that is itself
-        estimated by moments (DerSimonian and Laird 1986); thin kinds shrink towards the overall
-        mean and inherit its uncertainty.
-
-        Returns:
-            Two arrays over K; means in 0 to 1.
-        """
-        overall, overall_std = self.overall_quality()
-        precision_K = np.asarray(self.num_observed_K) / self.outcome_std**2
-        prior_precision = 1.0 / self._kind_variance(precision_K)
-        total_K = precision_K + prior_precision
-        mean_K = (precision_K * np.asarray(self.quality_K) + prior_precision * overall) / total_K
-        variance_K = 1.0 / total_K + (prior_precision / total_K * overall_std) ** 2
-        return mean_K, np.sqrt(variance_K)
-
-    def _kind_variance(self, precision_K: NDArray[np.float64]) -> float:
-        seen = int((precision_K > 0).sum())
-        total = precision_K.sum()
-        if seen < 2:  # noqa: PLR2004 - one mean has no spread
-            return PRIOR_KIND_STD**2
-        quality_K = np.asarray(self.quality_K)
-        centre = (precision_K * quality_K).sum() / total
-        excess = (precision_K * (quality_K - centre) ** 2).sum() - (seen - 1)
-        between = excess / max(total - (precision_K**2).sum() / total, 1e-9)
-        low, high = KIND_STD_BOUNDS
-        return float(np.clip(between, low**2, high**2))
 
     def predict_cost_usd(
         self,
@@ -235,7 +175,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "input_tokens_per_char": (0.0, _INFINITE),
     "input_tokens_per_image": (0.0, _INFINITE),
     "output_tokens_K": (1e-3, _INFINITE),
-    "slope_D": (-_INFINITE, _INFINITE),
+    "token_R": (-_INFINITE, _INFINITE),
+    "token_std_K": (0.0, _INFINITE),
     "latency_s_p50": (1e-6, _INFINITE),
     "latency_s_p95": (1e-6, _INFINITE),
     "time_to_first_token_s": (0.0, _INFINITE),
@@ -246,54 +187,6 @@ def _mean_output_tokens(profile: Profile) -> float:
     """Average reply length over kinds, each counted by how often it was seen."""
     weight_K = np.asarray(profile.num_observed_K) + 1.0
     return float(weight_K @ np.asarray(profile.output_tokens_K) / weight_K.sum())
-
-
-def capability_width(num_kinds: int, num_slopes: int = 0) -> int:
-    """Return P, the length of a capability vector."""
-    return NUM_KIND_COLUMNS * num_kinds + num_slopes + NUM_OVERALL_COLUMNS + NUM_ECONOMY_COLUMNS
-
-
-def capability_vector(profile: Profile, price: Price, num_slopes: int = 0) -> NDArray[np.float32]:
-    """Describe one candidate to the network.
-
-    Columns: posterior quality of each kind, its standard deviation of each kind, the slopes,
-    overall mean and deviation, log evidence, then the economy: log10 of the reference query's
-    cost, of both latencies, of the time to first token and of the reply length, each centred
-    and scaled to about -1 to 1.
-
-    Returns:
-        Shape (P,), finite; P = `capability_width` whatever the pool.
-
-    Raises:
-        InvalidInputError: If the profile has slopes of another width.
-    """
-    mean_K, std_K = profile.quality_by_kind()
-    overall, overall_std = profile.overall_quality()
-    output_tokens = _mean_output_tokens(profile)
-    input_tokens = (
-        profile.input_tokens_base
-        + REFERENCE_CHARS * profile.input_tokens_per_char
-        + REFERENCE_IMAGES * profile.input_tokens_per_image
-    )
-    cost_usd = price.cost_usd(input_tokens, output_tokens)
-    economy = [
-        (math.log10(cost_usd + 1e-7) + 4.0) / 2.0,
-        math.log10(profile.latency_s_p50),
-        math.log10(profile.latency_s_p95),
-        math.log10(profile.time_to_first_token_s + 1e-3),
-        math.log10(output_tokens) - 2.0,
-    ]
-    overall_columns = [overall, overall_std, math.log1p(profile.num_observed) / 8.0]
-    slope_D = np.asarray(profile.slope_D or (0.0,) * num_slopes)
-    if len(slope_D) != num_slopes:
-        raise InvalidInputError(
-            f"the profile of {profile.candidate_id!r} has {len(slope_D)} slopes, not "
-            f"{num_slopes}; estimate it again",
-            "slope_D",
-        )
-    return np.concatenate(
-        [mean_K, std_K, slope_D, np.array(overall_columns), np.array(economy)]
-    ).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

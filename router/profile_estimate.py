@@ -2,7 +2,7 @@
 
 Pure numpy, so a serving process can refresh a profile as well as a training job.
 
-Axis legend: N = outcomes of the candidate, K = kinds of query.
+Axis legend: N = outcomes of the candidate, K = kinds of query, R = basis functions.
 """
 
 from __future__ import annotations
@@ -19,25 +19,19 @@ from router.profile import (
     PRIOR_LATENCY_S,
     PRIOR_OUTCOME_STD,
     PRIOR_OUTPUT_TOKENS,
+    PRIOR_QUALITY,
     Profile,
 )
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from router.candidate import Price
     from router.kinds import Kinds
+    from router.query_model import QueryModel
 
 SPREAD_PRIOR_COUNT = 2.0
 """Outcomes that the prior spread counts for, so that two equal labels do not claim certainty."""
-
-MIN_SLOPE_ROWS = 32
-"""Fewer outcomes say too little of hundreds of slopes for cross-validation to hold them back."""
-
-SLOPE_PENALTIES = np.logspace(-1.0, 5.0, 19)
-"""From almost none to one that leaves no slope; features are standardised."""
-
-MIN_FREEDOM = 0.1
-"""Least share of the outcomes' freedom that the slopes must leave."""
 
 OUTPUT_PRIOR_COUNT = 4.0
 """Replies that the overall mean length counts for in each kind."""
@@ -78,13 +72,12 @@ class Observations:
     ttft_s_N: NDArray[np.floating]
     """Seconds to the first token."""
 
-    projected_ND: NDArray[np.floating] | None = None
-    """Projected features of each query; without them the profile has no slopes."""
+    basis_NR: NDArray[np.float32]
+    """Basis functions of each query."""
 
     def __post_init__(self) -> None:
         """Refuse columns of unequal length and labels outside 0 to 1."""
-        columns = (getattr(self, name) for name in self.__slots__)
-        lengths = {len(column) for column in columns if column is not None}
+        lengths = {len(getattr(self, name)) for name in self.__slots__}
         if len(lengths) != 1:
             raise InvalidInputError(f"columns differ in length: {sorted(lengths)}", "observations")
         seen_N = self.score_N[np.isfinite(self.score_N)]
@@ -92,10 +85,19 @@ class Observations:
             raise InvalidInputError("quality labels must lie in 0 to 1", "score_N")
 
 
-def estimate_profile(candidate_id: str, observed: Observations, kinds: Kinds) -> Profile:
-    """Estimate a profile; with no outcome at all it is `Profile.prior`.
+def estimate_profile(
+    candidate_id: str,
+    observed: Observations,
+    kinds: Kinds,
+    queries: QueryModel,
+    *,
+    price: Price | None = None,
+) -> Profile:
+    """Estimate a profile; without any outcome it says what the price says.
 
-    Every figure falls back on its own: labels may be missing where latencies are not.
+    The same function serves a retrain and a candidate that arrived today: no other candidate's
+    profile, and nothing of the query model, changes by it. Every figure falls back on its own:
+    labels may be missing where latencies are not.
 
     Raises:
         InvalidInputError: If the memberships are not those of ``kinds`` in width.
@@ -107,10 +109,13 @@ def estimate_profile(candidate_id: str, observed: Observations, kinds: Kinds) ->
         )
     base, per_char, per_image = _input_tokens(observed)
     p50_s, p95_s, first_s = _latencies(observed)
+    token_R, token_std_K = _token(observed, queries, price)
     return Profile(
         candidate_id=candidate_id,
         kinds_hash=kinds.hash,
         **_quality(observed),
+        token_R=tuple(token_R.tolist()),
+        token_std_K=tuple(token_std_K.tolist()),
         input_tokens_base=base,
         input_tokens_per_char=per_char,
         input_tokens_per_image=per_image,
@@ -121,16 +126,36 @@ def estimate_profile(candidate_id: str, observed: Observations, kinds: Kinds) ->
     )
 
 
+def count_weights(weight_NM: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return inverse propensities scaled by column so that they sum to Kish's effective count.
+
+    A ridge penalty is in outcomes: weights of 10 must not make one outcome speak for ten.
+    """
+    total_M, squares_M = weight_NM.sum(axis=0), np.square(weight_NM).sum(axis=0)
+    scale_M = np.divide(total_M, squares_M, out=np.zeros_like(total_M), where=squares_M > 0)
+    return (weight_NM * scale_M).astype(np.float32)
+
+
+def _token(
+    observed: Observations, queries: QueryModel, price: Price | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    seen_N = np.isfinite(observed.score_N)
+    return queries.estimate_token(
+        observed.basis_NR[seen_N],
+        observed.score_N[seen_N].astype(np.float32),
+        count_weights(observed.weight_N[seen_N, None].astype(np.float64))[:, 0],
+        price,
+    )
+
+
 def _quality(observed: Observations) -> dict[str, Any]:
     """Return weighted means with Kish's effective counts, (Σwr)² / Σw²r for memberships r."""
     seen_N = np.isfinite(observed.score_N)
     num_kinds = observed.membership_NK.shape[1]
     if not seen_N.any():
-        prior = Profile.prior("", num_kinds=num_kinds, kinds_hash="")
         return {
-            "quality_K": prior.quality_K,
-            "num_observed_K": prior.num_observed_K,
-            "slope_D": _slopes(observed, seen_N, np.empty(0)),
+            "quality_K": (PRIOR_QUALITY,) * num_kinds,
+            "num_observed_K": (0.0,) * num_kinds,
         }
     score_N = observed.score_N[seen_N].astype(np.float64)
     weight_N = observed.weight_N[seen_N].astype(np.float64)
@@ -142,8 +167,7 @@ def _quality(observed: Observations) -> dict[str, Any]:
         count_K > 0, (weight_N * score_N) @ member_NK / np.maximum(mass_K, 1e-12), overall
     ).clip(0.0, 1.0)
     count = float(weight_N.sum() ** 2 / (weight_N**2).sum())
-    missed_N = score_N - member_NK @ mean_K
-    residual = float(weight_N @ missed_N**2 / weight_N.sum())
+    residual = float(weight_N @ (score_N - member_NK @ mean_K) ** 2 / weight_N.sum())
     variance = (count * residual + SPREAD_PRIOR_COUNT * PRIOR_OUTCOME_STD**2) / (
         count + SPREAD_PRIOR_COUNT
     )
@@ -153,39 +177,7 @@ def _quality(observed: Observations) -> dict[str, Any]:
         "quality": min(max(overall, 0.0), 1.0),
         "num_observed": count,
         "outcome_std": max(variance**0.5, MIN_OUTCOME_STD),
-        "slope_D": _slopes(observed, seen_N, missed_N),
     }
-
-
-def _slopes(
-    observed: Observations, seen_N: NDArray[np.bool_], missed_N: NDArray[np.float64]
-) -> tuple[float, ...]:
-    """Fit what the kinds miss by ridge regression on the projected features.
-
-    The penalty is chosen by generalised cross-validation (Golub, Heath and Wahba 1979), from the
-    eigenvalues of one Gram matrix: linear in the outcomes.
-    """
-    if observed.projected_ND is None:
-        return ()
-    num_slopes = observed.projected_ND.shape[1]
-    if len(missed_N) < MIN_SLOPE_ROWS:
-        return (0.0,) * num_slopes
-    rows_ND = observed.projected_ND[seen_N].astype(np.float64)
-    weight_N = observed.weight_N[seen_N].astype(np.float64)
-    weight_N *= len(weight_N) / weight_N.sum()
-    moment_D = rows_ND.T @ (weight_N * missed_N)
-    value_D, vector_DD = np.linalg.eigh((rows_ND * weight_N[:, None]).T @ rows_ND)
-    value_D = np.maximum(value_D, 0.0)
-    along_D = vector_DD.T @ moment_D
-    total = float(weight_N @ missed_N**2)
-    best_score, best_D = np.inf, np.zeros(num_slopes)
-    for penalty in SLOPE_PENALTIES:
-        step_D = along_D / (value_D + penalty)
-        squares = total - 2.0 * step_D @ along_D + step_D**2 @ value_D
-        freedom = 1.0 - float((value_D / (value_D + penalty)).sum()) / len(missed_N)
-        if freedom > MIN_FREEDOM and (score := squares / freedom**2) < best_score:
-            best_score, best_D = score, vector_DD @ step_D
-    return tuple(best_D.tolist())
 
 
 def _input_tokens(observed: Observations) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from router.errors import InvalidInputError
+from router.floor import check_floor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +33,22 @@ class Refusal(StrEnum):
     CONTEXT_TOO_SHORT = "context_too_short"
     OVER_PRICE_CAP = "over_price_cap"
     OVER_LATENCY_CAP = "over_latency_cap"
+    BELOW_FLOOR = "below_floor"
     DENIED = "denied"
     NO_PROFILE = "no_profile"
+
+
+REPLICA_REFUSALS = frozenset(
+    {
+        Refusal.NO_REPLICA,
+        Refusal.COLD,
+        Refusal.STARTING,
+        Refusal.DRAINING,
+        Refusal.EJECTED,
+        Refusal.SATURATED,
+    }
+)
+"""Refusals that pass by themselves: the candidate would suit the query."""
 
 
 class Policy(StrEnum):
@@ -81,12 +96,24 @@ class Routing:
     deny: tuple[str, ...] = ()
     """Never these candidates."""
 
+    max_quality_drop: float | None = None
+    """Take the cheapest candidate of whom ``confidence`` says that it loses no more quality than
+    this against the best one, 0 to 1; no floor when None."""
+
+    confidence: float = 0.9
+    """Least share of queries that keep to ``max_quality_drop``; above 0, below 1."""
+
+    caution: float = 0.0
+    """Standard deviations taken off the expected quality of candidates little is known of: 0
+    chooses by the mean, 1 or 2 by a lower bound. 0 or more."""
+
     explore_share: float = 0.0
     """Probability of a uniform draw among the available candidates; 0 to 1."""
 
     def __post_init__(self) -> None:
         """Refuse weights and shares outside their bounds."""
-        for name in ("cost_weight", "latency_weight"):
+        check_floor(self.max_quality_drop, self.confidence)
+        for name in ("cost_weight", "latency_weight", "caution"):
             if not getattr(self, name) >= 0:
                 raise InvalidInputError(
                     f"{name} must be 0 or more, got {getattr(self, name)}", f"routing.{name}"

@@ -16,7 +16,7 @@ import numpy as np
 from router.choice import choose
 from router.errors import NoCandidateError
 from router.mask import over_cap, reasons, refuse
-from router.records import Decision, Policy
+from router.records import REPLICA_REFUSALS, Decision, Policy, Refusal
 from router.utility import Reference, utilities
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from router.floor import Floor
     from router.profile import Profile
-    from router.records import Pool, QueryShape, Refusal, Routing
+    from router.records import Pool, QueryShape, Routing
     from router.scores import Scorer
 
 
@@ -47,6 +48,9 @@ class Router:
 
     reference: Reference
     """Units of cost and latency in the utility."""
+
+    floor: Floor | None = None
+    """What a slack below the best prediction costs; without one the slack is 0."""
 
 
 def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
@@ -112,7 +116,8 @@ class _Forecast:
 
     def utilities(self, routing: Routing, reference: Reference) -> NDArray[np.float64]:
         """Return each candidate's utility; NaN where there is no profile."""
-        return utilities(self.quality_M, self.cost_usd_M, self.latency_s_M, routing, reference)
+        quality_M = self.quality_M - routing.caution * self.quality_std_M
+        return utilities(quality_M, self.cost_usd_M, self.latency_s_M, routing, reference)
 
     def columns(self) -> dict[str, Any]:
         """Return the decision's fields of the same meaning."""
@@ -143,7 +148,6 @@ def _forecast(
         num_images=shape.num_images,
         candidates=[candidates[i] for i in known],
         profiles=router.profiles,
-        available_M=np.array([refusals[i] is None for i in known], dtype=bool),
     )
 
     def over_pool(column: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -153,15 +157,44 @@ def _forecast(
 
     cost_usd_M, latency_s_M = over_pool(scores.cost_usd_M), over_pool(scores.latency_s_M)
     for i in known:
-        if refusals[i] is None:
-            refusals[i] = over_cap(float(cost_usd_M[i]), float(latency_s_M[i]), routing)
+        if refusals[i] is None or refusals[i] in REPLICA_REFUSALS:
+            refusals[i] = (
+                over_cap(float(cost_usd_M[i]), float(latency_s_M[i]), routing) or refusals[i]
+            )
+    quality_M = over_pool(scores.quality_mean_M)
+    if routing.max_quality_drop is not None:
+        _hold_floor(refusals, quality_M, routing, router.floor)
     return _Forecast(
         refusals=refusals,
-        quality_M=over_pool(scores.quality_mean_M),
+        quality_M=quality_M,
         quality_std_M=over_pool(scores.quality_std_M),
         cost_usd_M=cost_usd_M,
         latency_s_M=latency_s_M,
     )
+
+
+def _hold_floor(
+    refusals: list[Refusal | None],
+    quality_M: NDArray[np.float64],
+    routing: Routing,
+    floor: Floor | None,
+) -> None:
+    """Refuse whom the floor does not allow.
+
+    The best is looked for among all that the request lets answer, also those whose replicas
+    cannot now: a floor that only an absent candidate reaches is refused, not lowered in silence.
+    """
+    eligible = [i for i, r in enumerate(refusals) if r is None or r in REPLICA_REFUSALS]
+    known = [i for i in eligible if np.isfinite(quality_M[i])]
+    if not known:
+        return
+    slack = 0.0
+    if floor is not None and routing.max_quality_drop is not None:
+        slack = floor.slack(routing.max_quality_drop, routing.confidence)
+    least = max(quality_M[i] for i in known) - slack
+    for i in known:
+        if refusals[i] is None and quality_M[i] < least:
+            refusals[i] = Refusal.BELOW_FLOOR
 
 
 def choose_without_router(

@@ -1,7 +1,6 @@
 """Step 3, scores: what a router predicts of each candidate, and who can predict it.
 
-Knows no torch: the network's scorer is `router.latent_scorer`, and baselines implement the
-same protocol with numpy.
+The scorer that serves is `router.capability_scorer`.
 
 Axis legend: F = raw features, M = candidates, in the order they were given.
 """
@@ -32,7 +31,7 @@ class Scores:
     """Expected quality, 0 to 1."""
 
     quality_std_M: NDArray[np.float64]
-    """Spread of the outcome about its mean, above 0."""
+    """Standard deviation of that expectation, for want of outcomes; 0 or more."""
 
     cost_usd_M: NDArray[np.float64]
     """Expected cost in USD, 0 or more."""
@@ -60,9 +59,8 @@ class Scores:
 class Scorer(Protocol):
     """Whoever predicts quality, cost and latency.
 
-    Every implementation keeps these: permuting candidates permutes the scores; masking or
-    removing a candidate may change the others only as the pool they are compared in shrinks,
-    and what a masked candidate's profile holds changes nothing; all figures are finite.
+    Every implementation keeps these: permuting candidates permutes the scores; adding, masking
+    or removing a candidate changes no other score; all figures are finite.
     """
 
     def score(
@@ -73,7 +71,6 @@ class Scorer(Protocol):
         num_images: int,
         candidates: Sequence[Candidate],
         profiles: Mapping[str, Profile],
-        available_M: NDArray[np.bool_],
     ) -> Scores:
         """Score every candidate for one query; called once per request.
 
@@ -82,8 +79,7 @@ class Scorer(Protocol):
             num_chars: Characters of text in the query.
             num_images: Images in the query.
             candidates: Whom to score; may be empty.
-            profiles: Profiles by candidate id.
-            available_M: True where the candidate may serve; same order as ``candidates``.
+            profiles: Profiles by candidate id, one for each candidate at least.
 
         Raises:
             InvalidInputError: If a shape or a profile does not fit this router.

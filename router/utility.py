@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from router.records import Routing
 
 
+FLOOR_COST_WEIGHT = 1e6
+"""Whoever states a floor and no weight wants the cheapest candidate above the floor."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """What one unit of normalised cost and latency stands for.
@@ -54,8 +58,11 @@ def utilities(
         routing: The request's weights.
         reference: The unit of each normalisation.
     """
+    cost_weight = routing.cost_weight
+    if routing.max_quality_drop is not None and not cost_weight and not routing.latency_weight:
+        cost_weight = FLOOR_COST_WEIGHT
     return np.asarray(
         quality_M
-        - routing.cost_weight * cost_usd_M / reference.cost_usd
+        - cost_weight * cost_usd_M / reference.cost_usd
         - routing.latency_weight * latency_s_M / reference.latency_s
     )

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+_SEEN_COLUMNS = (
+    "score_NM",
+    "propensity_NM",
+    "input_tokens_NM",
+    "output_tokens_NM",
+    "latency_s_NM",
+    "ttft_s_NM",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainingSet:
     """Outcomes by query and candidate."""
@@ -118,6 +128,44 @@ class TrainingSet:
             if item.name != "candidate_ids"
         }
         return TrainingSet(candidate_ids=self.candidate_ids, **columns)
+
+    def joined(self, other: TrainingSet) -> TrainingSet:
+        """Return these rows followed by another set's of the same columns."""
+        columns = {
+            item.name: np.concatenate([getattr(self, item.name), getattr(other, item.name)])
+            for item in dataclasses.fields(self)
+            if item.name != "candidate_ids"
+        }
+        return TrainingSet(candidate_ids=self.candidate_ids, **columns)
+
+    def without_candidate(self, candidate_id: str) -> TrainingSet:
+        """Return the set without one column."""
+        keep_M = np.array([name != candidate_id for name in self.candidate_ids])
+        columns = {
+            item.name: getattr(self, item.name)[:, keep_M]
+            for item in dataclasses.fields(self)
+            if item.name.endswith("_NM")
+        }
+        names = tuple(name for name in self.candidate_ids if name != candidate_id)
+        return dataclasses.replace(self, candidate_ids=names, **columns)
+
+    def with_observed(self, seen_NM: NDArray[np.bool_]) -> TrainingSet:
+        """Return the set as if only the given entries had been observed."""
+        hidden_NM = ~seen_NM
+        columns = {
+            name: np.where(hidden_NM, np.nan, getattr(self, name)).astype(
+                getattr(self, name).dtype
+            )
+            for name in _SEEN_COLUMNS
+        }
+        return dataclasses.replace(self, **columns)
+
+    def masked_features(self, keeps_F: NDArray[np.bool_]) -> TrainingSet:
+        """Return the set with all other features at 0, as if their encoders were absent."""
+        if keeps_F.all():
+            return self
+        blanked_NF = np.where(keeps_F, self.features_NF, np.float32(0.0))
+        return dataclasses.replace(self, features_NF=blanked_NF)
 
     def split(
         self, *, train: float, validation: float, seed: int

@@ -1,125 +1,80 @@
 """Step 8, retrain: a training set comes in, a router artifact and a report go out.
 
-Pure but for torch's generator, which is forked: no Ray, no clock, no file. A Ray Train worker
-calls the same `prepare`, `build_network`, `train_network` (on a DDP model) and `assemble`.
+Pure: no Ray, no clock, no file. Nothing is trained step by step; all is least squares, so the same
+rows give the same router.
 
-Axis legend: N = rows, M = candidates, D = query vector, K = kinds, P = capability vector.
+Axis legend: N = rows, M = candidates, K = kinds, R = basis functions.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from router.anchors import Anchors
 from router.artifact import RouterArtifact
 from router.errors import InvalidInputError
-from router.network import LatentRouter, NetworkConfig, Prediction
-from training.crossfit import (
-    Prepared,
-    capabilities,
-    epoch_batches,
-    estimate_profiles,
-    inverse_propensity,
-    penalties,
-    prepare,
-    targets,
-)
+from router.features.project import Projection
+from router.floor import Floor
+from router.kinds import Kinds
+from router.profile import PoolEconomics
+from router.profile_estimate import Observations, count_weights, estimate_profile
+from router.query_model import LevelPrior, QueryModel, reference_cost_usd
+from router.utility import Reference
+from training.crossfit import cross_fit, fit_weights
 from training.fit_config import FitConfig
-from training.losses import Targets, router_loss
-from training.policy_value import PolicyValue, greedy, policy_value, softened, uniform
+from training.policy_value import PolicyValue, greedy, policy_value, uniform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-    from torch import nn
+    from numpy.typing import ArrayLike, NDArray
 
     from router.candidate import Candidate
     from router.features.schema import FeatureSchema
-    from training.crossfit import Batch
+    from router.profile import Profile
+    from training.crossfit import CrossFit
     from training.dataset import TrainingSet
-    from training.losses import Losses
 
-__all__ = [
-    "Epoch",
-    "FitConfig",
-    "FitReport",
-    "Held",
-    "PolicyValue",
-    "assemble",
-    "build_network",
-    "fit_router",
-    "hold_out",
-    "policy_values",
-    "train_network",
-    "training_step",
-]
+__all__ = ["FitConfig", "FitReport", "PolicyValue", "add_profile", "fit_router"]
 
-STOP_TEMPERATURE = 0.05
-"""Softness of the policy whose validation utility decides when to stop."""
-
-
-LOSS_SHARE = 0.25
-"""How much the validation loss counts beside the utility. A hundred rows cannot tell policies 0.03
-apart; utility alone kept overfitted weights (RMSE of quality 0.39 against 0.28 on one-outcome logs
-of 1000 rows)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
-    """What one pass over the rows came to."""
-
-    number: int
-    """1 for the first; 0 before any training."""
-
-    train_loss: float
-    """Mean loss of its steps; NaN before any training."""
-
-    validation_loss: float
-    validation_utility: float
-    """Of the softened policy."""
-
-    @property
-    def merit(self) -> float:
-        """Return what decides which epoch is kept."""
-        return self.validation_utility - LOSS_SHARE * self.validation_loss
+MIN_PRIOR_STD = 0.05
+DEFAULT_PRIOR_STD = 0.15
+"""Spread of levels about the line of prices where two candidates or fewer cannot tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitReport:
     """How training went."""
 
-    num_train_rows: int
-    num_validation_rows: int
-    num_parameters: int
-    epochs: tuple[Epoch, ...]
-    best_epoch: int
-    """Whose weights were kept; 0 means the profiles alone were never beaten."""
+    num_rows: int
+    num_labels: int
+    difficulty_penalty: float
+    token_penalty: float
+    noise_std: float
+    """Root mean squared error of left-out predictions."""
 
     values: dict[str, PolicyValue]
-    """``router``, ``best_single`` (by training rows), ``random``; ``oracle`` where every available
-    candidate of every validation row was observed."""
+    """On left-out rows: ``router``, ``best_single``, ``random``; ``oracle`` where every available
+    candidate of every row was observed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Held:
-    """Validation rows as network input, with profiles from the training rows."""
+class _Rows:
+    """The training rows in all the forms that training needs."""
 
-    query_ND: torch.Tensor
-    capability_MP: torch.Tensor
-    available_NM: NDArray[np.bool_]
-    weight_NM: NDArray[np.float64]
-    targets: Targets
-
-    def utility(self, quality_NM: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return quality minus the predicted penalty."""
-        return np.asarray(quality_NM - self.targets.penalty_BM.numpy(), dtype=np.float64)
+    training_set: TrainingSet
+    projection: Projection
+    kinds: Kinds
+    anchors: Anchors
+    membership_NK: NDArray[np.float32]
+    basis_NR: NDArray[np.float32]
+    inverse_NM: NDArray[np.float64]
+    """Clipped inverse propensity; 0 where not observed."""
 
 
 def fit_router(
@@ -128,264 +83,253 @@ def fit_router(
     *,
     schema: FeatureSchema,
     candidates: Sequence[Candidate],
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_stage: Callable[[str], None] = lambda _: None,
 ) -> tuple[RouterArtifact, FitReport]:
-    """Train a router on one process.
+    """Train a router.
 
     Args:
         training_set: Rows to learn from; test rows are the caller's to keep out.
         config: How.
         schema: Layout of the raw features.
         candidates: The set's columns, in order; their prices are used.
-        on_epoch: Told after each pass.
+        on_stage: Told what begins.
 
     Raises:
         InvalidInputError: If there is no row, no label, or the columns do not match.
     """
-    train, validation = split(training_set, config)
-    prepared = prepare(train, config, schema=schema, candidates=candidates)
-    held = hold_out(validation, prepared, config, candidates)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = build_network(prepared, config)
-        epochs, best_epoch = train_network(network, prepared, held, config, on_epoch=on_epoch)
-    report = FitReport(
-        num_train_rows=len(train),
-        num_validation_rows=len(validation),
-        num_parameters=network.num_parameters(),
-        epochs=tuple(epochs),
-        best_epoch=best_epoch,
-        values=policy_values(network, held, prepared),
+    _check(training_set, candidates)
+    on_stage("features, kinds and anchors")
+    rows = _lay_out(training_set, config, schema)
+    weight_NM = count_weights(rows.inverse_NM)
+    num_folds = min(config.num_folds, len(np.unique(training_set.group_N)))
+    fold_N = training_set.folds(max(num_folds, 2), config.seed)
+    on_stage("penalties, on left-out folds")
+    crossed = cross_fit(
+        rows.basis_NR,
+        training_set.score_NM,
+        weight_NM,
+        fold_N,
+        judges_differences=config.judges_differences,
     )
-    return assemble(network, prepared, training_set, config, report), report
-
-
-def split(training_set: TrainingSet, config: FitConfig) -> tuple[TrainingSet, TrainingSet]:
-    """Return training and validation rows; a set of one group validates on itself.
-
-    Raises:
-        InvalidInputError: If no entry is observed.
-    """
-    if not training_set.observed().any():
-        raise InvalidInputError("no outcome carries a label; nothing can be learned", "score_NM")
-    share = config.validation_share
-    train, validation, _ = training_set.split(
-        train=1.0 - share, validation=share, seed=config.seed
+    on_stage("difficulty and capability tokens")
+    weights = fit_weights(rows.basis_NR, training_set.score_NM, weight_NM, crossed.penalties)
+    energy_KR = rows.membership_NK.T @ np.square(rows.basis_NR)
+    queries = QueryModel(
+        anchors=rows.anchors,
+        difficulty_R=weights.difficulty_R,
+        energy_KR=energy_KR / np.maximum(rows.membership_NK.sum(axis=0)[:, None], 1e-9),
+        token_penalty=crossed.penalties.token,
+        noise_std=crossed.noise_std,
+        level_prior=_level_prior(weights.token_RM[0], weight_NM.sum(axis=0), candidates),
     )
-    if not validation.observed().any() or not train.observed().any():
-        return training_set, training_set
-    return train, validation
-
-
-def hold_out(
-    validation: TrainingSet,
-    prepared: Prepared,
-    config: FitConfig,
-    candidates: Sequence[Candidate],
-) -> Held:
-    """Lay out rows that are not among the training rows."""
-    query_ND, membership_NK = prepared.encoding.encode(validation)
-    penalty_NM = penalties(
-        prepared.profiles,
-        candidates,
-        validation,
-        membership_NK,
-        prepared.encoding.reference,
-        config,
+    profiles = tuple(_profile(rows, m, queries, c) for m, c in enumerate(candidates))
+    economics = _Economics.of(rows, profiles, candidates)
+    report = _report(rows, crossed)
+    artifact = RouterArtifact(
+        version=config.version,
+        schema=schema,
+        projection=rows.projection,
+        kinds=rows.kinds,
+        queries=queries,
+        floor=_floor(training_set, crossed.quality_NM, economics.cost_NM),
+        profiles={profile.candidate_id: profile for profile in profiles},
+        reference=economics.reference,
+        training_summary=_summary(config, report, training_set),
     )
-    return Held(
-        query_ND=torch.from_numpy(query_ND),
-        capability_MP=torch.from_numpy(capabilities(prepared.profiles, candidates)),
-        available_NM=validation.available_NM,
-        weight_NM=inverse_propensity(validation, config.weight_clip),
-        targets=targets(validation, penalty_NM, config.weight_clip),
-    )
+    return artifact, report
 
 
-def build_network(prepared: Prepared, config: FitConfig) -> LatentRouter:
-    """Return an untrained network of the right sizes; it repeats what the profiles say."""
-    network_config = NetworkConfig(
-        query_width=prepared.query_ND.shape[1],
-        capability_width=prepared.capability_SVMP.shape[-1],
-        num_kinds=prepared.encoding.kinds.num_kinds,
-        num_slopes=prepared.query_ND.shape[1] - prepared.encoding.kinds.num_kinds,
-        hidden=config.hidden,
-        num_tokens=config.num_tokens,
-        dropout=config.dropout,
-    )
-    return LatentRouter(network_config)
-
-
-def build_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
-    """Return AdamW as the paper sets it."""
-    return torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-
-
-def training_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, config: FitConfig
-) -> Losses:
-    """Take one step and return its losses, detached.
+def add_profile(
+    artifact: RouterArtifact, training_set: TrainingSet, candidate: Candidate
+) -> Profile:
+    """Estimate the profile of a candidate that the artifact was not trained on.
 
     Args:
-        model: A `LatentRouter`, or one wrapped for distributed training.
-        optimizer: Of the model's parameters.
-        batch: On the model's device.
-        config: Loss weights and clip.
+        artifact: Gives projection, kinds and query model; is not changed.
+        training_set: Rows with the candidate among the columns; none of them labelled is fine.
+        candidate: Whom.
 
     Raises:
-        RuntimeError: If a gradient is not finite; the weights are then unchanged.
+        InvalidInputError: If the candidate is no column of the set.
     """
-    model.train()
-    prediction = model(batch.query_BD, batch.capability_BMP, batch.available_BM)
-    losses = router_loss(prediction, batch.targets, config.loss)
-    optimizer.zero_grad(set_to_none=True)
-    losses.total.backward()
-    torch.nn.utils.clip_grad_norm_(
-        model.parameters(), config.gradient_clip, error_if_nonfinite=True
-    )
-    optimizer.step()
-    return type(losses)(*(term.detach() for term in losses))
-
-
-def train_network(  # noqa: PLR0913 - the shell of a distributed worker gives its rank
-    model: nn.Module,
-    prepared: Prepared,
-    held: Held,
-    config: FitConfig,
-    *,
-    on_epoch: Callable[[Epoch], None] | None = None,
-    rank: int = 0,
-    num_ranks: int = 1,
-) -> tuple[list[Epoch], int]:
-    """Train until the validation utility stops rising, and leave the best weights in the model.
-
-    Every rank sees the same validation rows and weights, so all stop at the same epoch.
-
-    Returns:
-        The epochs, the untrained state first, and the number of the one that was kept.
-    """
-    device = next(model.parameters()).device
-    optimizer = build_optimizer(model, config)
-    rng = np.random.default_rng(config.seed)
-    epochs = [validate(model, held, config, number=0, train_loss=math.nan)]
-    best, best_state = epochs[0], copy.deepcopy(model.state_dict())
-    for number in range(1, config.max_epochs + 1):
-        batches = epoch_batches(prepared, config, rng, rank=rank, num_ranks=num_ranks)
-        totals = [
-            training_step(model, optimizer, batch.to(device), config).total for batch in batches
-        ]
-        loss = float(torch.stack(totals).mean()) if totals else math.nan
-        epoch = validate(model, held, config, number=number, train_loss=loss)
-        epochs.append(epoch)
-        if on_epoch is not None:
-            on_epoch(epoch)
-        if epoch.merit > best.merit:
-            best, best_state = epoch, copy.deepcopy(model.state_dict())
-        elif number - best.number >= config.patience:
-            break
-    model.load_state_dict(best_state)
-    model.eval()
-    return epochs, best.number
-
-
-def validate(
-    model: nn.Module, held: Held, config: FitConfig, *, number: int, train_loss: float
-) -> Epoch:
-    """Judge the present weights on the validation rows."""
-    prediction = _predict(model, held)
-    losses = router_loss(prediction, held.targets, config.loss)
-    policy_NM = softened(
-        held.utility(prediction.mean_BM.numpy()), held.available_NM, STOP_TEMPERATURE
-    )
-    utility_NM = held.utility(held.targets.quality_BM.numpy())
-    return Epoch(
-        number=number,
-        train_loss=train_loss,
-        validation_loss=float(losses.total),
-        validation_utility=policy_value(policy_NM, utility_NM, held.weight_NM),
-    )
-
-
-def _predict(model: nn.Module, held: Held) -> Prediction:
-    model.eval()
-    device = next(model.parameters()).device
-    available_BM = torch.from_numpy(held.available_NM)
-    with torch.inference_mode():
-        prediction = model(
-            held.query_ND.to(device), held.capability_MP.to(device), available_BM.to(device)
+    if candidate.id not in training_set.candidate_ids:
+        raise InvalidInputError(
+            f"{candidate.id!r} is none of the columns {training_set.candidate_ids}", "candidate"
         )
-        return Prediction(*(tensor.cpu() for tensor in prediction))
+    column = training_set.candidate_ids.index(candidate.id)
+    projected_ND = artifact.projection.transform(training_set.features_NF)
+    rows = _Rows(
+        training_set=training_set,
+        projection=artifact.projection,
+        kinds=artifact.kinds,
+        anchors=artifact.queries.anchors,
+        membership_NK=artifact.kinds.assign(projected_ND),
+        basis_NR=artifact.queries.anchors.basis(projected_ND),
+        inverse_NM=inverse_propensity(training_set, FitConfig().weight_clip),
+    )
+    return _profile(rows, column, artifact.queries, candidate)
 
 
-def policy_values(model: nn.Module, held: Held, prepared: Prepared) -> dict[str, PolicyValue]:
-    """Compare the router with the plainest policies on the validation rows."""
-    quality_NM = held.targets.quality_BM.numpy()
-    utility_NM = held.utility(quality_NM)
-    available_NM, observed_NM = held.available_NM, held.weight_NM > 0
-    train = prepared.targets
-    earned_NM = (train.quality_BM - train.penalty_BM).numpy()
-    each = np.eye(earned_NM.shape[1])
-    single_M = np.array([policy_value(row, earned_NM, train.weight_BM.numpy()) for row in each])
-    single_M = np.nan_to_num(single_M, nan=-np.inf)
-    predicted_NM = _predict(model, held).mean_BM.numpy()
+def inverse_propensity(training_set: TrainingSet, weight_clip: float) -> NDArray[np.float64]:
+    """Return 1 / propensity, at most ``weight_clip``; 0 where not observed. Shape (N, M)."""
+    observed_NM = training_set.observed()
+    chance_NM = np.where(observed_NM, training_set.propensity_NM, 1.0)
+    weight_NM: NDArray[np.float64] = np.where(
+        observed_NM, np.minimum(1.0 / chance_NM, weight_clip), 0.0
+    )
+    return weight_NM
+
+
+def _check(training_set: TrainingSet, candidates: Sequence[Candidate]) -> None:
+    if tuple(candidate.id for candidate in candidates) != training_set.candidate_ids:
+        raise InvalidInputError(
+            f"candidates must be the set's columns {training_set.candidate_ids} in order",
+            "candidates",
+        )
+    if not training_set.observed().any():
+        raise InvalidInputError("no outcome carries a label; nothing can be learned", "score_NM")
+
+
+def _lay_out(training_set: TrainingSet, config: FitConfig, schema: FeatureSchema) -> _Rows:
+    projection = Projection.fit(
+        training_set.features_NF, schema, num_components=config.num_components
+    )
+    projected_ND = projection.transform(training_set.features_NF)
+    kinds = Kinds.fit(projected_ND, num_kinds=config.num_kinds, seed=config.seed)
+    anchors = Anchors.fit(
+        projected_ND, projection, num_anchors=config.num_anchors, seed=config.seed
+    )
+    return _Rows(
+        training_set=training_set,
+        projection=projection,
+        kinds=kinds,
+        anchors=anchors,
+        membership_NK=kinds.assign(projected_ND),
+        basis_NR=anchors.basis(projected_ND),
+        inverse_NM=inverse_propensity(training_set, config.weight_clip),
+    )
+
+
+def _level_prior(
+    level_M: NDArray[np.float32], count_M: NDArray[np.float32], candidates: Sequence[Candidate]
+) -> LevelPrior:
+    """Fit a line of levels over log prices, shrunk to flat by two pseudo-candidates."""
+    cost_M = np.array([reference_cost_usd(candidate.price) for candidate in candidates])
+    seen_M = count_M > 0
+    known_M = seen_M & (cost_M > 0)
+    level_M = level_M.astype(np.float64)
+    mean = float(np.clip(level_M[seen_M].mean(), -1.0, 1.0))
+    if known_M.sum() < 3:  # noqa: PLR2004 - a line through two points fits by itself
+        return LevelPrior(mean=mean, std=DEFAULT_PRIOR_STD)
+    decades_M = np.log10(cost_M[known_M])
+    apart_M = decades_M - decades_M.mean()
+    slope = float(apart_M @ level_M[known_M] / (apart_M @ apart_M + 2.0))
+    rest_M = level_M[known_M] - level_M[known_M].mean() - slope * apart_M
+    return LevelPrior(
+        mean=float(np.clip(level_M[known_M].mean(), -1.0, 1.0)),
+        per_decade=float(np.clip(slope, -1.0, 1.0)),
+        centre=float(decades_M.mean()),
+        std=float(np.clip(rest_M.std(ddof=1), MIN_PRIOR_STD, 1.0)),
+    )
+
+
+def _profile(rows: _Rows, column: int, queries: QueryModel, candidate: Candidate) -> Profile:
+    """Count one candidate's outcomes and estimate its token."""
+    known = rows.training_set
+    index = np.flatnonzero(rows.inverse_NM[:, column] > 0)
+    observed = Observations(
+        membership_NK=rows.membership_NK[index],
+        score_N=known.score_NM[index, column],
+        weight_N=rows.inverse_NM[index, column],
+        num_chars_N=known.num_chars_N[index],
+        num_images_N=known.num_images_N[index],
+        input_tokens_N=known.input_tokens_NM[index, column],
+        output_tokens_N=known.output_tokens_NM[index, column],
+        latency_s_N=known.latency_s_NM[index, column],
+        ttft_s_N=known.ttft_s_NM[index, column],
+        basis_NR=rows.basis_NR[index],
+    )
+    return estimate_profile(candidate.id, observed, rows.kinds, queries, price=candidate.price)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Economics:
+    """Predicted cost of the training rows, and the units of cost and latency."""
+
+    cost_NM: NDArray[np.float64]
+    reference: Reference
+
+    @classmethod
+    def of(
+        cls, rows: _Rows, profiles: Sequence[Profile], candidates: Sequence[Candidate]
+    ) -> _Economics:
+        """A pool that costs nothing gets the unit 1 USD: its normalised cost is 0 either way."""
+        pool = PoolEconomics.of(profiles, [candidate.price for candidate in candidates])
+        known = rows.training_set
+        cost_NM = pool.cost_usd(known.num_chars_N, known.num_images_N, rows.membership_NK)
+        reference = Reference(
+            cost_usd=float(cost_NM.mean(axis=0).max()) or 1.0,
+            latency_s=max(profile.latency_s_p50 for profile in profiles),
+        )
+        return cls(cost_NM, reference)
+
+
+def _floor(
+    training_set: TrainingSet, quality_NM: NDArray[np.float64], cost_NM: NDArray[np.float64]
+) -> Floor:
+    full_N = training_set.full_information()
+
+    def of(array_NM: ArrayLike) -> NDArray[Any]:
+        return np.asarray(array_NM)[full_N]
+
+    return Floor.calibrate(
+        of(quality_NM), of(cost_NM), of(training_set.score_NM), of(training_set.available_NM)
+    )
+
+
+def _report(rows: _Rows, crossed: CrossFit) -> FitReport:
+    """Value the plainest policies and the router's own on rows that it did not see."""
+    known = rows.training_set
+    available_NM, weight_NM = known.available_NM, rows.inverse_NM
+    total_M = weight_NM.sum(axis=0)
+    score_NM = np.where(weight_NM > 0, known.score_NM, 0.0).astype(np.float64)
+    mean_M = np.divide(
+        (weight_NM * score_NM).sum(axis=0), total_M, out=np.full(len(total_M), -1.0),
+        where=total_M > 0,
+    )  # fmt: skip
     policies = {
-        "router": greedy(held.utility(predicted_NM), available_NM),
-        "best_single": greedy(np.broadcast_to(single_M, available_NM.shape), available_NM),
+        "router": greedy(crossed.quality_NM, available_NM),
+        "best_single": greedy(np.broadcast_to(mean_M, available_NM.shape), available_NM),
         "random": uniform(available_NM),
     }
-    if (observed_NM == available_NM).all() and (held.weight_NM[observed_NM] == 1.0).all():
-        policies["oracle"] = greedy(np.where(observed_NM, utility_NM, -np.inf), available_NM)
-    return {
-        name: PolicyValue(
-            quality=policy_value(policy_NM, quality_NM, held.weight_NM),
-            utility=policy_value(policy_NM, utility_NM, held.weight_NM),
-        )
-        for name, policy_NM in policies.items()
+    if known.full_information()[available_NM.any(axis=1)].all():
+        policies["oracle"] = greedy(np.where(weight_NM > 0, score_NM, -np.inf), available_NM)
+    values = {}
+    for name, policy_NM in policies.items():
+        quality = policy_value(policy_NM, score_NM, weight_NM)
+        values[name] = PolicyValue(quality=quality, utility=quality)
+    return FitReport(
+        num_rows=len(known),
+        num_labels=int(known.observed().sum()),
+        difficulty_penalty=crossed.penalties.difficulty,
+        token_penalty=crossed.penalties.token,
+        noise_std=crossed.noise_std,
+        values=values,
+    )
+
+
+def _summary(config: FitConfig, report: FitReport, training_set: TrainingSet) -> dict[str, Any]:
+    """Return what the artifact tells of its training, in JSON values; NaN becomes null."""
+    record = {
+        "config": dataclasses.asdict(config),
+        "num_observed": training_set.num_observed().tolist(),
+        **dataclasses.asdict(report),
     }
-
-
-def assemble(
-    network: LatentRouter,
-    prepared: Prepared,
-    training_set: TrainingSet,
-    config: FitConfig,
-    report: FitReport,
-) -> RouterArtifact:
-    """Put the artifact together, with profiles from all rows: training is over, none can leak."""
-    encoding = prepared.encoding
-    profiles = estimate_profiles(
-        training_set,
-        encoding.projection.transform(training_set.features_NF),
-        encoding.kinds,
-        weight_clip=config.weight_clip,
-    )
-    values = {name: dataclasses.asdict(value) for name, value in report.values.items()}
-    return RouterArtifact(
-        version=config.version,
-        schema=encoding.projection.schema,
-        projection=encoding.projection,
-        kinds=encoding.kinds,
-        network=network.eval(),
-        profiles={profile.candidate_id: profile for profile in profiles},
-        reference=encoding.reference,
-        training_summary=_without_nan(
-            {
-                "config": dataclasses.asdict(config),
-                "num_train_rows": report.num_train_rows,
-                "num_validation_rows": report.num_validation_rows,
-                "num_observed": training_set.num_observed().tolist(),
-                "best_epoch": report.best_epoch,
-                "num_epochs": report.epochs[-1].number,
-                "validation_values": values,
-            }
-        ),
-    )
+    summary: dict[str, Any] = _without_nan(record)
+    return summary
 
 
 def _without_nan(record: object) -> Any:  # noqa: ANN401 - JSON values
-    """Replace what JSON cannot say by null."""
     if isinstance(record, dict):
         return {key: _without_nan(value) for key, value in record.items()}
     if isinstance(record, float) and not math.isfinite(record):

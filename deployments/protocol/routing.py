@@ -47,6 +47,15 @@ class RoutingFields(BaseModel):
     max_latency_s: float | None = Field(default=None, gt=0)
     """Refuse candidates whose predicted latency is above this."""
 
+    max_quality_drop: float | None = Field(default=None, ge=0, le=1)
+    """Take the cheapest candidate that loses no more quality than this against the best one."""
+
+    confidence: float | None = Field(default=None, gt=0, lt=1)
+    """Least share of queries that keep to max_quality_drop; the server's default when absent."""
+
+    caution: float | None = Field(default=None, ge=0, le=MAX_WEIGHT)
+    """Standard deviations taken off the quality of candidates little is known of."""
+
     allow: Annotated[CandidateIds, Field(min_length=1)] | None = None
     """Only these candidates, at least one; all when absent."""
 
@@ -69,6 +78,9 @@ class RoutingFields(BaseModel):
             latency_weight=_first(self.latency_weight, defaults.latency_weight),
             max_cost_usd=_first(self.max_cost_usd, defaults.max_cost_usd),
             max_latency_s=_first(self.max_latency_s, defaults.max_latency_s),
+            max_quality_drop=_first(self.max_quality_drop, defaults.max_quality_drop),
+            confidence=_first(self.confidence, defaults.confidence),
+            caution=_first(self.caution, defaults.caution),
             allow=_first(self.allow, defaults.allow),
             deny=_first(self.deny, defaults.deny),
             explore_share=defaults.explore_share if explores else 0.0,

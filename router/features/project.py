@@ -7,6 +7,7 @@ D = projected features, B = blocks.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,10 +102,21 @@ class Projection:
     @property
     def num_outputs(self) -> int:
         """D, the length of a projected vector."""
-        return sum(
+        return max(columns.stop for columns in self.output_slices.values())
+
+    @property
+    def output_slices(self) -> dict[str, slice]:
+        """Where each block lies in a projected vector, by name."""
+        widths = [
             len(self.components[block.name]) if block.name in self.components else block.dim
             for block in self.schema.blocks
-        )
+        ]
+        return {
+            block.name: slice(end - width, end)
+            for block, width, end in zip(
+                self.schema.blocks, widths, accumulate(widths), strict=True
+            )
+        }
 
     def transform(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return ``projected_ND``, finite for finite features; a row depends on no other row.

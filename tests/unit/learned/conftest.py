@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from router.candidate import Candidate, Price
 from router.features.schema import FeatureBlock, FeatureSchema
@@ -89,19 +88,16 @@ def make_world(num_rows=600, seed=0, *, logged=False):
     )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def world():
     """Return the maker of rows, the schema and the candidates."""
-    return SimpleNamespace(make=make_world, schema=SCHEMA, candidates=CANDIDATES)
+    return SimpleNamespace(
+        make=make_world, schema=SCHEMA, candidates=CANDIDATES, quality_MK=QUALITY_MK
+    )
 
 
 @pytest.fixture(scope="session")
 def fitted():
     """Return an artifact and its report, trained once on 600 full-information rows."""
     training_set, _ = make_world(600)
-    return fit_router(training_set, FitConfig(max_epochs=15), schema=SCHEMA, candidates=CANDIDATES)
+    return fit_router(training_set, FitConfig(), schema=SCHEMA, candidates=CANDIDATES)

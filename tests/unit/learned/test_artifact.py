@@ -9,8 +9,19 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from router.artifact import DATA_FILES, KINDS, MANIFEST, NETWORK, load_artifact, save_artifact
+from router.artifact import (
+    DATA_FILES,
+    FLOOR,
+    KINDS,
+    MANIFEST,
+    PROFILES,
+    PROJECTION,
+    QUERIES,
+    load_artifact,
+    save_artifact,
+)
 from router.errors import ArtifactError
+from router.kinds import Kinds
 
 
 @pytest.fixture
@@ -35,7 +46,7 @@ def replace_file(folder, name, content):
 
 
 def test_a_round_trip_keeps_every_bit(folder, world, fitted):
-    """Scores, profiles, reference and summary come back equal."""
+    """Scores, profiles, reference, floor and summary come back equal."""
     artifact, _ = fitted
     again = load_artifact(folder, expected_schema_hash=world.schema.hash)
     test, _ = world.make(5, seed=3)
@@ -44,7 +55,6 @@ def test_a_round_trip_keeps_every_bit(folder, world, fitted):
         "num_images": 1,
         "candidates": world.candidates,
         "profiles": artifact.profiles,
-        "available_M": np.array([True, True, False, True]),
     }
     for features_F in test.features_NF:
         one = artifact.router().scorer.score(features_F, **arguments)
@@ -52,6 +62,8 @@ def test_a_round_trip_keeps_every_bit(folder, world, fitted):
         assert all(np.array_equal(getattr(one, n), getattr(other, n)) for n in one.__slots__)
     assert again.profiles == artifact.profiles
     assert again.reference == artifact.reference
+    assert np.array_equal(again.router().floor.risk_SL, artifact.floor.risk_SL)
+    assert again.floor.num_queries == artifact.floor.num_queries == 600
     assert again.training_summary == json.loads(json.dumps(artifact.training_summary))
 
 
@@ -94,8 +106,8 @@ def test_unlisted_files_and_links_are_refused(folder, tmp_path):
     with pytest.raises(ArtifactError, match=r"model.pkl does not belong"):
         load_artifact(folder)
     (folder / "model.pkl").unlink()
-    (folder / NETWORK).rename(tmp_path / "elsewhere")
-    (folder / NETWORK).symlink_to(tmp_path / "elsewhere")
+    (folder / QUERIES).rename(tmp_path / "elsewhere")
+    (folder / QUERIES).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ArtifactError, match="not a regular file"):
         load_artifact(folder)
 
@@ -103,16 +115,14 @@ def test_unlisted_files_and_links_are_refused(folder, tmp_path):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda m: m.update(format_version=2), "format 2"),
+        (lambda m: m.update(format_version=1), "format 1, not 2"),
         (lambda m: m.update(extra=1), "other keys"),
         (lambda m: m["files"].update({"../../etc/passwd": {}}), "lists other files"),
-        (lambda m: m["files"].update({NETWORK: "x"}), "without its bytes"),
+        (lambda m: m["files"].update({QUERIES: "x"}), "without its bytes"),
         (lambda m: m.update(version="../up"), "no plain name"),
         (lambda m: m.update(version=3), "names no version"),
-        (lambda m: m.update(network=[]), "no table"),
-        (lambda m: m["network"].update(hidden=96), "does not fit the network"),
-        (lambda m: m["network"].update(hidden=10**9), "cannot be built"),
-        (lambda m: m["network"].update(other=1), "cannot be built"),
+        (lambda m: m.update(reference=[]), "no table"),
+        (lambda m: m["reference"].update(other=1), "cannot be used"),
         (lambda m: m["reference"].update(cost_usd=0), "cannot be used"),
         (lambda m: m.update(feature_schema_hash="0" * 64), "own hash"),
         (lambda m: m["feature_schema"].update(blocks=[]), "own hash"),
@@ -140,24 +150,87 @@ def test_foreign_features_are_refused_with_the_remedy(folder):
 
 
 def test_relisted_contents_are_still_checked(folder, tmp_path):
-    """True hashes do not excuse pickles, infinite weights or kinds of another width."""
-    original = (folder / NETWORK).read_bytes()
-    replace_file(folder, NETWORK, pickle.dumps({"weights": 1}))
+    """True hashes do not excuse pickles or infinite weights."""
+    arrays = safetensors.numpy.load((folder / QUERIES).read_bytes())
+    replace_file(folder, QUERIES, pickle.dumps({"weights": 1}))
     with pytest.raises(ArtifactError, match="not a safetensors file"):
         load_artifact(folder)
-    weights = safetensors.numpy.load(original)
-    weights["capsule_CH"] = np.full_like(weights["capsule_CH"], np.inf)
-    replace_file(folder, NETWORK, safetensors.numpy.save(weights))
+    arrays["difficulty_R"] = np.full_like(arrays["difficulty_R"], np.inf)
+    replace_file(folder, QUERIES, safetensors.numpy.save(arrays))
     with pytest.raises(ArtifactError, match="not finite"):
-        load_artifact(folder)
-    replace_file(folder, NETWORK, original)
-    kinds = safetensors.numpy.load((folder / KINDS).read_bytes())
-    kinds["centres_KD"] = kinds["centres_KD"][:3].copy()
-    replace_file(folder, KINDS, safetensors.numpy.save(kinds))
-    with pytest.raises(ArtifactError, match="capability columns"):
         load_artifact(folder)
     with pytest.raises(ArtifactError, match="no folder"):
         load_artifact(tmp_path / "absent")
+
+
+def edit_arrays(folder, name, edit):
+    """Change the arrays of a file and list it anew."""
+    arrays = safetensors.numpy.load((folder / name).read_bytes())
+    edit(arrays)
+    arrays = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+    replace_file(folder, name, safetensors.numpy.save(arrays))
+
+
+def edit_profiles(folder, **changes):
+    """Change every profile and list the file anew."""
+    records = json.loads((folder / PROFILES).read_text())
+    for record in records.values():
+        record.update(changes)
+    replace_file(folder, PROFILES, json.dumps(records).encode())
+
+
+def narrow_points(arrays):
+    """Take one projected feature from the anchors."""
+    arrays.update(points_AD=arrays["points_AD"][:, 1:], is_text_D=arrays["is_text_D"][1:])
+
+
+def one_function_less(arrays):
+    """Take one function from the basis and from all that is a sum over it."""
+    last = ("basis_AR", "centre_R", "difficulty_R", "energy_KR")
+    arrays.update({name: arrays[name][..., :-1] for name in last})
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "message"),
+    [
+        (QUERIES, narrow_points, f"{QUERIES} has not the 24 components"),
+        (QUERIES, lambda a: a.update(energy_KR=a["energy_KR"][1:]), f"{QUERIES} does not know"),
+        (QUERIES, one_function_less, f"{PROFILES} describes .* by another basis"),
+        (QUERIES, lambda a: a.update(difficulty_R=a["difficulty_R"][1:]), "query model cannot"),
+        (QUERIES, lambda a: a.pop("centre_R"), "anchors cannot be used"),
+        (FLOOR, lambda a: a.pop("risk_SL"), "floor lacks"),
+        (FLOOR, lambda a: a.update(risk_SL=a["risk_SL"][1:]), "floor's table has shape"),
+        (KINDS, lambda a: a.update(centres_KD=a["centres_KD"][1:]), "estimate it again"),
+        (PROJECTION, lambda a: a.pop("gain"), "projection lacks"),
+    ],
+)
+def test_parts_that_do_not_fit_each_other_are_refused(folder, name, edit, message):
+    """Each file may be sound by itself and yet not belong to the others."""
+    edit_arrays(folder, name, edit)
+    with pytest.raises(ArtifactError, match=message):
+        load_artifact(folder)
+
+
+def test_kinds_of_other_components_are_refused(folder):
+    """Even where the profiles name them, they must lie in the projected space."""
+    edit_arrays(folder, KINDS, lambda a: a.update(centres_KD=a["centres_KD"][:, 1:]))
+    kinds = Kinds.from_arrays(safetensors.numpy.load((folder / KINDS).read_bytes()))
+    edit_profiles(folder, kinds_hash=kinds.hash)
+    with pytest.raises(ArtifactError, match=f"{KINDS} has not the 24 components"):
+        load_artifact(folder)
+
+
+def test_profiles_that_cannot_be_read_are_refused(folder):
+    """An odd width, a figure out of bounds and a list in place of a table are named."""
+    edit_profiles(folder, token_R=[0.0, 0.0])
+    with pytest.raises(ArtifactError, match="by another basis"):
+        load_artifact(folder)
+    edit_profiles(folder, quality=2.0)
+    with pytest.raises(ArtifactError, match="estimate it again"):
+        load_artifact(folder)
+    replace_file(folder, PROFILES, b'{"aster": []}')
+    with pytest.raises(ArtifactError, match="no table for 'aster'"):
+        load_artifact(folder)
 
 
 def test_a_profile_of_other_kinds_is_refused(fitted):

@@ -78,13 +78,15 @@ def test_a_candidate_without_a_profile_is_refused_to_the_router_alone():
     assert refuse(altered(max_images=0), QUERY, ANY, None) is Refusal.TOO_MANY_IMAGES
 
 
-def test_the_request_is_heard_before_the_replicas_and_these_before_the_profile():
-    """Denied, cold, unfit and unknown at once: the first of them is told, and so on down."""
+def test_what_lasts_is_told_before_what_passes_by_itself():
+    """Denied, unfit, cold and unknown at once: the first of them is told, and so on down."""
     standing = replace(altered(max_images=0), refusal=Refusal.COLD)
     assert refuse(standing, QUERY, Routing(deny=("small",)), set()) is Refusal.DENIED
+    assert refuse(standing, QUERY, ANY, set()) is Refusal.TOO_MANY_IMAGES
+    standing = replace(altered(), refusal=Refusal.COLD)
     assert refuse(standing, QUERY, ANY, set()) is Refusal.COLD
     standing = replace(standing, refusal=None)
-    assert refuse(standing, QUERY, ANY, set()) is Refusal.TOO_MANY_IMAGES
+    assert refuse(standing, QUERY, ANY, set()) is Refusal.NO_PROFILE
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,11 @@ def test_a_decision_crosses_processes_whole():
         ("cost_weight", NAN),
         ("latency_weight", -1.0),
         ("latency_weight", NAN),
+        ("caution", -0.5),
+        ("caution", NAN),
+        ("max_quality_drop", -0.1),
+        ("max_quality_drop", 1.1),
+        ("max_quality_drop", NAN),
         ("explore_share", 1.1),
         ("explore_share", -0.1),
         ("explore_share", NAN),
@@ -88,6 +93,20 @@ def test_wishes_outside_their_bounds_are_refused(field, value):
     with pytest.raises(InvalidInputError, match=f"{field} must be .* got {value}") as caught:
         Routing(**{field: value})
     assert caught.value.field.endswith(field)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0, NAN])
+def test_certainty_is_no_confidence(confidence):
+    """No number of queries vouches for all; none at all asks for nothing."""
+    with pytest.raises(InvalidInputError, match=f"between 0 and 1, got {confidence}") as caught:
+        Routing(confidence=confidence)
+    assert caught.value.field == "routing.confidence"
+
+
+@pytest.mark.parametrize("drop", [None, 0.0, 1.0])
+def test_a_drop_may_lie_on_its_bounds(drop):
+    """No floor, the best alone and anyone at all are wishes too."""
+    assert Routing(max_quality_drop=drop).max_quality_drop == drop
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 
 from router.candidate import Candidate, Price
 from router.errors import InvalidInputError, NoCandidateError
+from router.floor import DROPS_L, SLACKS_S, Floor
 from router.profile import Profile
-from router.records import Policy, Pool, QueryShape, Refusal, Routing, Standing
+from router.records import (
+    REPLICA_REFUSALS,
+    Policy,
+    Pool,
+    QueryShape,
+    Refusal,
+    Routing,
+    Standing,
+)
 from router.route import Router, choose_without_router, route
 from router.scores import Scores
 from router.utility import Reference
@@ -23,19 +32,20 @@ SCHEMA_HASH = "f" * 64
 class TableScorer:
     """Scores each candidate from a table: quality, cost in USD and latency in seconds by id."""
 
-    def __init__(self, table):
-        """Take the table; no call yet."""
+    def __init__(self, table, stds):
+        """Take the tables; no call yet."""
         self.table = table
+        self.stds = stds
         self.calls = []
 
-    def score(self, features_F, *, num_chars, num_images, candidates, profiles, available_M):
+    def score(self, features_F, *, num_chars, num_images, candidates, profiles):
         """Look the candidates up and note what was asked."""
         assert all(candidate.id in profiles for candidate in candidates)
-        self.calls.append((features_F, num_chars, num_images, candidates, available_M))
+        self.calls.append((features_F, num_chars, num_images, candidates))
         rows = np.array([self.table[candidate.id] for candidate in candidates]).reshape(-1, 3)
         return Scores(
             quality_mean_M=rows[:, 0],
-            quality_std_M=np.full(len(rows), 0.1),
+            quality_std_M=np.array([self.stds.get(c.id, 0.1) for c in candidates]),
             cost_usd_M=rows[:, 1],
             latency_s_M=rows[:, 2],
         )
@@ -47,15 +57,35 @@ def standing(name, refusal=None, *, usd_per_mtok=1.0, **fields):
     return Standing(candidate=Candidate(id=name, price=price, **fields), refusal=refusal)
 
 
-def router(table, *, profiled=None, reference=None):
+def profile(name):
+    """Return the profile of a candidate of whom nothing was seen."""
+    return Profile(
+        candidate_id=name,
+        kinds_hash="k",
+        quality_K=(0.5,),
+        num_observed_K=(0.0,),
+        output_tokens_K=(128.0,),
+        token_R=(0.0,),
+        token_std_K=(0.1,),
+    )
+
+
+def floor(slack):
+    """Return a floor under which all is safe up to a slack and nothing beyond it."""
+    risk_SL = np.repeat(SLACKS_S[:, None] > slack, len(DROPS_L), axis=1).astype(np.float32)
+    return Floor(risk_SL=risk_SL, num_queries=99)
+
+
+def router(table, *, profiled=None, reference=None, stds=(), floor=None):
     """Return a router that scores from a table and knows all in it, or only ``profiled``."""
     names = table if profiled is None else profiled
     return Router(
         version="7",
         feature_schema_hash=SCHEMA_HASH,
-        scorer=TableScorer(table),
-        profiles={name: Profile.prior(name, num_kinds=1, kinds_hash="k") for name in names},
+        scorer=TableScorer(table, dict(stds)),
+        profiles={name: profile(name) for name in names},
         reference=reference or Reference(),
+        floor=floor,
     )
 
 
@@ -180,10 +210,11 @@ def test_caps_and_denials_mask(wish, refused, choice):
     assert decision.refusals == tuple(refused.get(name) for name in TABLE)
 
 
-def test_a_cap_does_not_hide_an_earlier_reason():
-    """A cold candidate over the cap is cold."""
-    standings = [ABC[0], standing("b", Refusal.COLD), ABC[2]]
-    assert decide(router(TABLE), standings, max_cost_usd=0.003).refusals[1] is Refusal.COLD
+def test_a_cap_goes_before_what_passes_by_itself():
+    """A cold candidate over the cap is over the cap: warming it up would not help."""
+    standings = [ABC[0], standing("b", Refusal.COLD), standing("c", Refusal.COLD)]
+    decision = decide(router(TABLE), standings, max_cost_usd=0.003)
+    assert decision.refusals == (None, Refusal.OVER_PRICE_CAP, Refusal.COLD)
 
 
 def test_a_candidate_without_a_profile_is_masked_and_not_scored():
@@ -198,22 +229,117 @@ def test_a_candidate_without_a_profile_is_masked_and_not_scored():
     assert [candidate.id for candidate in one.scorer.calls[0][3]] == ["a", "c"]
 
 
-def test_the_scorer_hears_the_query_and_the_mask():
-    """Masked candidates are scored too, and marked: the network compares the available ones."""
+def test_the_scorer_hears_the_query():
+    """Masked candidates are scored too, so that the receipt shows what was missed."""
     one = router(TABLE)
     decision = decide(one, [standing("a", Refusal.COLD), *ABC[1:]])
-    features_F, num_chars, num_images, _, available_M = one.scorer.calls[0]
+    features_F, num_chars, num_images, candidates = one.scorer.calls[0]
     assert features_F is FEATURES_F
     assert (num_chars, num_images) == (80, 1)
-    assert available_M.tolist() == [False, True, True]
+    assert [candidate.id for candidate in candidates] == ["a", "b", "c"]
     assert decision.quality_means[0] == 0.4
+
+
+def test_the_cheapest_within_the_floor_is_chosen():
+    """Slack 0.25 under 0.9 keeps c (0.7) and refuses a (0.4); c costs half of b."""
+    decision = decide(router(TABLE, floor=floor(0.25)), ABC, max_quality_drop=0.1)
+    assert decision.choice == "c"
+    assert decision.refusals == (Refusal.BELOW_FLOOR, None, None)
+    assert decision.ranking == ("c", "b")
+
+
+@pytest.mark.parametrize("one", [router(TABLE), router(TABLE, floor=floor(0.0))])
+def test_a_floor_that_nobody_vouches_for_leaves_the_best(one):
+    """Without calibration, or without a safe slack, the best prediction alone may answer."""
+    decision = decide(one, ABC, max_quality_drop=0.5)
+    assert decision.choice == "b"
+    assert decision.refusals == (Refusal.BELOW_FLOOR, None, Refusal.BELOW_FLOOR)
+
+
+def test_without_a_wish_there_is_no_floor():
+    """A calibrated floor masks nobody until a request names its drop."""
+    decision = decide(router(TABLE, floor=floor(0.25)), ABC)
+    assert (decision.choice, decision.refusals) == ("b", (None, None, None))
+
+
+def test_a_stated_weight_chooses_above_the_floor():
+    """0.9 - 0.1 * 0.004 beats 0.7 - 0.1 * 0.002: the user's own weight is kept."""
+    one = router(TABLE, floor=floor(0.25))
+    assert decide(one, ABC, max_quality_drop=0.1, cost_weight=0.1).choice == "b"
+
+
+@pytest.mark.parametrize("why", sorted(REPLICA_REFUSALS))
+def test_the_floor_is_not_lowered_while_the_best_is_absent(why):
+    """Whoever lies below an absent best is refused, and the error names both reasons."""
+    standings = [ABC[0], standing("b", why), ABC[2]]
+    with pytest.raises(NoCandidateError) as caught:
+        decide(router(TABLE, floor=floor(0.1)), standings, max_quality_drop=0.1)
+    assert caught.value.refusals == {"a": "below_floor", "b": why.value, "c": "below_floor"}
+    decision = decide(router(TABLE, floor=floor(0.25)), standings, max_quality_drop=0.1)
+    assert decision.choice == "c"
+
+
+@pytest.mark.parametrize(
+    ("wish", "bars"),
+    [({"deny": ("b",)}, Refusal.DENIED), ({"max_cost_usd": 0.003}, Refusal.OVER_PRICE_CAP)],
+)
+def test_whom_the_request_rules_out_sets_no_floor(wish, bars):
+    """With b denied or too dear, c at 0.7 is the best and a lies below it."""
+    decision = decide(router(TABLE, floor=floor(0.1)), ABC, max_quality_drop=0.1, **wish)
+    assert decision.choice == "c"
+    assert decision.refusals == (Refusal.BELOW_FLOOR, bars, None)
+
+
+def test_a_candidate_that_cannot_take_the_query_sets_no_floor():
+    """A cold one is ruled out by its modalities or its price as a running one is."""
+    wish = {"max_quality_drop": 0.1, "max_cost_usd": 0.003}
+    standings = [ABC[0], standing("b", Refusal.COLD), ABC[2]]
+    assert decide(router(TABLE, floor=floor(0.1)), standings, **wish).choice == "c"
+    blind = standing("b", Refusal.COLD, modalities=frozenset({"text"}))
+    standings = [ABC[0], blind, ABC[2]]
+    one = router(TABLE, floor=floor(0.1))
+    assert decide(one, standings, max_quality_drop=0.1).choice == "c"
+
+
+def test_a_floor_over_a_pool_nobody_knows_masks_nobody_more():
+    """Candidates without a profile keep that reason."""
+    with pytest.raises(NoCandidateError) as caught:
+        decide(router(TABLE, profiled=()), ABC, max_quality_drop=0.1)
+    assert set(caught.value.refusals.values()) == {"no_profile"}
+
+
+@given(pools(), st.sampled_from([0.0, 0.1, 0.3, 1.0]))
+def test_the_floor_holds_for_any_pool(pool, slack):
+    """Whoever is chosen lies within the slack of the best, and nobody there is cheaper."""
+    table, standings = pool
+    table = {name: (quality, round(cost, 2), s) for name, (quality, cost, s) in table.items()}
+    least = max(quality for quality, _, _ in table.values()) - slack
+    within = [s.candidate.id for s in standings if s.refusal is None]
+    within = [name for name in within if table[name][0] >= least]
+    try:
+        decision = decide(router(table, floor=floor(slack)), standings, max_quality_drop=0.1)
+    except NoCandidateError:
+        assert not within
+    else:
+        assert decision.choice in within
+        assert table[decision.choice][1] == min(table[name][1] for name in within)
+
+
+def test_caution_prefers_whom_much_is_known_of():
+    """Two deviations off: b has 0.9 - 2 * 0.2 = 0.5, c has 0.7 - 2 * 0.05 = 0.6."""
+    one = router(TABLE, stds={"b": 0.2, "c": 0.05})
+    assert decide(one, ABC).choice == "b"
+    cautious = decide(one, ABC, caution=2.0)
+    assert cautious.choice == "c"
+    assert cautious.utilities == pytest.approx((0.4 - 0.2, 0.5, 0.6))
+    assert cautious.quality_means == (0.4, 0.9, 0.7)
 
 
 def test_nobody_left_is_an_error_with_every_reason():
     """State, caps and missing profiles are told by candidate."""
     standings = [standing("a", Refusal.DRAINING), *ABC[1:]]
     with pytest.raises(NoCandidateError) as caught:
-        decide(router(TABLE, profiled=("a", "b")), standings, max_cost_usd=0.0)
+        decide(router(TABLE, profiled=("a", "b")), standings, max_cost_usd=0.001)
     assert caught.value.refusals == {"a": "draining", "b": "over_price_cap", "c": "no_profile"}
 
 

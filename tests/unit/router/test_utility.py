@@ -38,6 +38,15 @@ def test_a_weight_turns_the_order():
 
 
 @pytest.mark.parametrize(
+    ("wish", "best"), [({}, 0), ({"cost_weight": 0.1}, 1), ({"latency_weight": 0.1}, 1)]
+)
+def test_a_floor_alone_asks_for_the_cheapest(wish, best):
+    """Above the floor money decides, unless the request weighs cost or latency itself."""
+    routing = Routing(max_quality_drop=0.5, **wish)
+    assert utilities(QUALITY_M, COST_USD_M, LATENCY_S_M, routing, REFERENCE).argmax() == best
+
+
+@pytest.mark.parametrize(
     "figures", [{"cost_usd": 0.0}, {"latency_s": 0.0}, {"cost_usd": -1.0}, {"cost_usd": np.nan}]
 )
 def test_a_reference_that_cannot_divide_is_refused(figures):

@@ -176,6 +176,12 @@ def test_requests_do_not_print_what_users_say():
         ({"routing": {"cost_weight": "1"}}, "routing.cost_weight", "got '1'"),
         ({"routing": {"max_cost_usd": 0}}, "routing.max_cost_usd", "greater than 0"),
         ({"routing": {"max_latency_s": True}}, "routing.max_latency_s", "got True"),
+        ({"routing": {"max_quality_drop": 1.5}}, "routing.max_quality_drop", "equal to 1"),
+        ({"routing": {"max_quality_drop": -0.1}}, "routing.max_quality_drop", "equal to 0"),
+        ({"routing": {"confidence": 1}}, "routing.confidence", "less than 1"),
+        ({"routing": {"confidence": 0}}, "routing.confidence", "greater than 0"),
+        ({"routing": {"caution": -1}}, "routing.caution", "greater than or equal to 0"),
+        ({"routing": {"caution": 1001}}, "routing.caution", "less than or equal to 1000"),
         ({"routing": {"allow": []}}, "routing.allow", "at least 1"),
         ({"routing": {"deny": ["a", 1]}}, "routing.deny.1", "got 1"),
         ({"routing": {"explore": 1}}, "routing.explore", "valid boolean"),
@@ -228,6 +234,22 @@ def test_wishes_fill_up_with_the_servers_defaults():
     assert call.routing.resolve(defaults) == Routing(
         cost_weight=0.0, latency_weight=0.1, allow=("a",), deny=("old",), explore_share=0.0
     )
+
+
+@pytest.mark.parametrize(
+    ("stated", "drop", "confidence", "caution"),
+    [
+        ({}, 0.2, 0.8, 1.0),
+        ({"max_quality_drop": 0, "caution": 0}, 0.0, 0.8, 0.0),
+        ({"max_quality_drop": 0.05, "confidence": 0.95, "caution": 2}, 0.05, 0.95, 2.0),
+    ],
+)
+def test_a_floor_and_its_caution_are_wishes_too(stated, drop, confidence, caution):
+    """Each fills up by itself; a stated 0 is kept."""
+    defaults = Routing(max_quality_drop=0.2, confidence=0.8, caution=1.0)
+    resolved = ask(routing=stated).routing.resolve(defaults)
+    assert (resolved.max_quality_drop, resolved.confidence) == (drop, confidence)
+    assert resolved.caution == caution
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,24 @@
-"""Step 3, scores: the LatentRouter network (arXiv 2605.11301), predicting quality and spread.
+"""Step 8, proof: the network of LatentRouter as published (arXiv 2605.11301).
 
-A query becomes capsules, a candidate becomes a token, and two rounds of latent communication
-let candidates read the query and compare themselves. Sizes depend on the features and the
-number of kinds, never on the pool: any number of candidates, in any order, without retraining.
+A query becomes capsules, a candidate becomes a token, and rounds of latent communication let
+candidates read the query and compare themselves.
 
-Axis legend: B = queries, M = candidates, D = query vector, P = capability vector, T = query
-tokens, C = capsules, H = hidden width, A = attention heads, R = pair width, K = kinds.
+Axis legend: B = queries, M = candidates, D = query vector, P = profile, T = query tokens,
+C = capsules, H = hidden width, A = attention heads, R = pair width, X = readers, Y = sources,
+E = width of a head.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from router.errors import InvalidInputError
+from training.benchmark.rivals.latent_loss import Prediction, masked_softmax
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,29 +26,12 @@ if TYPE_CHECKING:
 MIN_STD = 1e-4
 """Added to the softplus of the outcome head (paper)."""
 
-LOGIT_EPS = 0.02
-"""Profile qualities are kept this far from 0 and 1, where the logit has no end."""
+PairForm = Literal["literal", "factored"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkConfig:
-    """Sizes of a `LatentRouter`; the defaults are the paper's small configuration."""
-
-    query_width: int
-    """D, features of a query vector; 1 to 16384."""
-
-    capability_width: int
-    """P, width of a capability vector; 1 to 4096."""
-
-    num_kinds: int = 0
-    """K: the last K query columns are memberships, the first K capability columns the quality of
-    each kind, and their product is where the outcome head starts. 0 starts it from nothing;
-    at most D and P."""
-
-    num_slopes: int = 0
-    """The first columns of a query vector are the projected features, and as many capability
-    columns after the kinds' two sets are the slopes on them; their product joins the start.
-    The token does not read them. At most D and P."""
+class LatentConfig:
+    """Sizes of a `LatentNetwork`; the defaults are the paper's small configuration."""
 
     hidden: int = 48
     """H, width of every token; a multiple of ``num_heads``, 4 to 1024."""
@@ -56,22 +40,29 @@ class NetworkConfig:
     """T, tokens a query is cut into; 1 to 64."""
 
     num_capsules: int = 7
-    """C, learned questions put to a query; 1 to 64."""
+    """C, learned questions put to a query; 0 to 64. With 0, for ablation, the mean of the query's
+    tokens stands in for the capsules."""
 
     num_heads: int = 4
     """A, attention heads; 1 to 64."""
 
     num_rounds: int = 2
-    """Rounds of latent communication; 1 to 8."""
+    """Rounds of latent communication; 0 to 8. With 0, for ablation, the mean capsule is added to
+    each candidate's token instead, or the outcome head would never hear of the query."""
 
     pair_width: int = 16
-    """R, hidden width of the pair bias; memory grows with B * M² * R. 1 to 256."""
+    """R, hidden width of the pair bias, which the paper does not name; 1 to 256. At M = 60 a step
+    takes three times as long with 48."""
+
+    pair_form: PairForm = "literal"
+    """How the pair bias is computed, with equal results: ``literal`` builds [m_i; m_j; m_i - m_j;
+    m_i * m_j] of every pair as published; ``factored`` never does."""
 
     dropout: float = 0.1
     """Chance of silencing a unit while training; 0 to 0.9."""
 
     correction_bound: float = 0.05
-    """Most the correction may move a mean; 0 to 0.5."""
+    """Most the correction may move a mean; 0 to 0.5. With 0 there is none."""
 
     feedback_temperature: float = 0.25
     """Softness with which capsules prefer promising candidates; 0.01 to 100."""
@@ -88,57 +79,19 @@ class NetworkConfig:
                 f"hidden must be a multiple of num_heads ({self.num_heads}), got {self.hidden}",
                 "hidden",
             )
-        if self.num_kinds > min(self.query_width, self.capability_width):
-            raise InvalidInputError(
-                f"num_kinds must be at most query_width and capability_width, "
-                f"got {self.num_kinds}",
-                "num_kinds",
-            )
 
 
 _BOUNDS: dict[str, tuple[float, float]] = {
-    "query_width": (1, 16384),
-    "capability_width": (1, 4096),
-    "num_kinds": (0, 1024),
-    "num_slopes": (0, 16384),
     "hidden": (4, 1024),
     "num_tokens": (1, 64),
-    "num_capsules": (1, 64),
+    "num_capsules": (0, 64),
     "num_heads": (1, 64),
-    "num_rounds": (1, 8),
+    "num_rounds": (0, 8),
     "pair_width": (1, 256),
     "dropout": (0.0, 0.9),
     "correction_bound": (0.0, 0.5),
     "feedback_temperature": (0.01, 100.0),
 }
-
-
-class Prediction(NamedTuple):
-    """What the network says of each candidate; finite wherever the inputs are."""
-
-    mean_BM: Tensor
-    """Expected quality after the bounded correction, 0 to 1."""
-
-    std_BM: Tensor
-    """Predicted spread of the outcome about its mean, above 0."""
-
-    mu_BM: Tensor
-    """Expected quality before the correction, 0 to 1."""
-
-    correction_BM: Tensor
-    """The correction, within plus or minus ``correction_bound``."""
-
-
-def masked_softmax(logits: Tensor, available: Tensor) -> Tensor:
-    """Softmax over the last axis that gives unavailable entries exactly nothing.
-
-    Where nothing is available every weight is 0 instead of NaN.
-    """
-    logits = logits.masked_fill(~available, float("-inf"))
-    peak = logits.amax(dim=-1, keepdim=True).detach()
-    peak = peak.masked_fill(peak == float("-inf"), 0.0)
-    weight = (logits - peak).exp()
-    return weight / weight.sum(dim=-1, keepdim=True).clamp_min(1e-30)
 
 
 def _mlp(width_in: int, width: int, width_out: int, dropout: float) -> nn.Sequential:
@@ -148,32 +101,44 @@ def _mlp(width_in: int, width: int, width_out: int, dropout: float) -> nn.Sequen
 
 
 class PairBias(nn.Module):
-    """Attention bias of candidate i towards j from [m_i; m_j; m_i - m_j; m_i * m_j].
+    """Attention bias of candidate i towards j: an MLP of [m_i; m_j; m_i - m_j; m_i * m_j]."""
 
-    The (B, M, M, 4H) input is never built. Cut its first layer's weight into W1..W4, then
-    W x = (W1 + W3) m_i + (W2 - W3) m_j + W4 (m_i * m_j): a term of i, a term of j, and R
-    bilinear forms m_i' diag(w) m_j. The largest tensor is (B, M, M, R).
-    """
-
-    def __init__(self, hidden: int, pair_width: int, num_heads: int) -> None:
-        """Build the two terms, the bilinear weight and the second layer."""
+    def __init__(self, config: LatentConfig) -> None:
+        """Build both layers; the two forms share them."""
         super().__init__()
-        self.own = nn.Linear(hidden, pair_width)
-        self.other = nn.Linear(hidden, pair_width, bias=False)
-        self.product_RH = nn.Parameter(torch.randn(pair_width, hidden) / hidden)
-        self.out = nn.Linear(pair_width, num_heads)
+        self.form: PairForm = config.pair_form
+        self.first = nn.Linear(4 * config.hidden, config.pair_width)
+        self.out = nn.Linear(config.pair_width, config.num_heads)
 
     def forward(self, token_BMH: Tensor) -> Tensor:
         """Return the bias, shape (B, A, M, M)."""
-        scaled_BMRH = token_BMH.unsqueeze(2) * self.product_RH
-        product_BMRM = scaled_BMRH @ token_BMH.transpose(1, 2).unsqueeze(1)
-        pair_BMMR = (
-            product_BMRM.transpose(2, 3)
-            + self.own(token_BMH).unsqueeze(2)
-            + self.other(token_BMH).unsqueeze(1)
+        return self._literal(token_BMH) if self.form == "literal" else self._factored(token_BMH)
+
+    def _literal(self, token_BMH: Tensor) -> Tensor:
+        own_BMMH, other_BMMH = torch.broadcast_tensors(
+            token_BMH.unsqueeze(2), token_BMH.unsqueeze(1)
         )
-        bias_BAMM: Tensor = self.out(functional.gelu(pair_BMMR)).permute(0, 3, 1, 2)
+        parts = [own_BMMH, other_BMMH, own_BMMH - other_BMMH, own_BMMH * other_BMMH]
+        pair_BMMR = functional.gelu(self.first(torch.cat(parts, dim=-1)))
+        bias_BAMM: Tensor = self.out(pair_BMMR).permute(0, 3, 1, 2)
         return bias_BAMM
+
+    def _factored(self, token_BMH: Tensor) -> Tensor:
+        """Cut the first layer's weight into the columns W1..W4 of the four parts.
+
+        Row r of W [m_i; m_j; m_i - m_j; m_i * m_j] is (w1 + w3)' m_i + (w2 - w3 + w4 * m_i)' m_j:
+        a term of i and, for each i, a linear map of m_j. The largest tensor is (B, R, M, M).
+        """
+        one_RH, two_RH, three_RH, four_RH = self.first.weight.chunk(4, dim=1)
+        own_BRM = functional.linear(token_BMH, one_RH + three_RH, self.first.bias).mT
+        map_BRMH = torch.addcmul(
+            (two_RH - three_RH).unsqueeze(1), token_BMH.unsqueeze(1), four_RH.unsqueeze(1)
+        )
+        # Flattened, because a product that broadcasts would copy the tokens R times.
+        pair = (map_BRMH.flatten(1, 2) @ token_BMH.mT).unflatten(1, own_BRM.shape[1:])
+        pair_BRMM = functional.gelu(pair + own_BRM.unsqueeze(3))
+        bias = self.out.weight @ pair_BRMM.flatten(2) + self.out.bias.unsqueeze(1)
+        return bias.unflatten(2, pair_BRMM.shape[2:])
 
 
 class Attention(nn.Module):
@@ -224,14 +189,14 @@ class Attention(nn.Module):
 class CommunicationRound(nn.Module):
     """One round: candidates read capsules, compare themselves, and answer the capsules."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: LatentConfig) -> None:
         """Build the three steps at the configured sizes."""
         super().__init__()
         h = config.hidden
         self.temperature = config.feedback_temperature
         self.ask, self.capsule_key, self.capsule_value = (nn.Linear(h, h) for _ in range(3))
         self.update = _mlp(3 * h, 4 * h, h, config.dropout)
-        self.pair_bias = PairBias(h, config.pair_width, config.num_heads)
+        self.pair_bias = PairBias(config)
         self.compare = Attention(h, config.num_heads)
         self.forward_step = _mlp(h, 4 * h, h, config.dropout)
         self.promise = nn.Linear(h, 1)
@@ -261,51 +226,68 @@ class CommunicationRound(nn.Module):
         return token_BMH, self.norms[3](capsule_BCH + answer_BCH)
 
 
-class LatentRouter(nn.Module):
-    """Predict the quality of every candidate for every query."""
+class LatentNetwork(nn.Module):
+    """Predict quality and spread of every candidate for every query.
 
-    def __init__(self, config: NetworkConfig) -> None:
+    Published code gives each candidate the realised cost of the very query. Here the *predicted*
+    cost takes its place: nobody has the other one before the call.
+    """
+
+    def __init__(self, query_width: int, profile_width: int, config: LatentConfig) -> None:
         """Build all layers; weights come from torch's global generator."""
         super().__init__()
         self.config = config
         h, dropout = config.hidden, config.dropout
-        self.query_norm = nn.LayerNorm(config.query_width)
-        self.query_tokens = nn.Linear(config.query_width, config.num_tokens * h)
-        self.capsule_CH = nn.Parameter(torch.randn(config.num_capsules, h) * h**-0.5)
-        self.read_query = Attention(h, config.num_heads)
+        self.query_norm = nn.LayerNorm(query_width)
+        self.query_tokens = nn.Linear(query_width, config.num_tokens * h)
+        if config.num_capsules:
+            self.capsule_CH = nn.Parameter(torch.randn(config.num_capsules, h) * h**-0.5)
+            self.read_query = Attention(h, config.num_heads)
         self.capsule_norm = nn.LayerNorm(h)
-        token_width = config.capability_width - config.num_slopes
-        self.capability_token = _mlp(token_width, 4 * h, h, dropout)
+        self.capability_token = _mlp(profile_width + 1, 4 * h, h, dropout)
         self.token_norm = nn.LayerNorm(h)
         self.rounds = nn.ModuleList(CommunicationRound(config) for _ in range(config.num_rounds))
         self.mean_head, self.std_head = (_mlp(h, 4 * h, 1, dropout) for _ in range(2))
         self.correction_head = _mlp(2 * h, 4 * h, 1, dropout)
-        # The last layers start at nothing, so an untrained network says what the profiles say.
+
+    def silence(self) -> None:
+        """Let an untrained network repeat its start, for the ablation that gives it one."""
         for head in (self.mean_head, self.correction_head):
             nn.init.zeros_(head[-1].weight)
             nn.init.zeros_(head[-1].bias)
 
-    def forward(self, query_BD: Tensor, capability: Tensor, available_BM: Tensor) -> Prediction:
+    def forward(
+        self,
+        query_BD: Tensor,
+        profile_MP: Tensor,
+        cost_BM: Tensor,
+        available_BM: Tensor,
+        start_logit_BM: Tensor | None = None,
+    ) -> Prediction:
         """Predict quality for each query and candidate.
 
-        Permuting candidates permutes the result. A masked candidate changes no other figure,
-        whatever its capability holds; its own figures are those of an onlooker that reads the
-        query and the available candidates. In a row with every candidate masked each one is
-        judged alone.
+        A masked candidate changes no other figure, whatever its profile and cost hold.
 
         Args:
-            query_BD: Query vectors.
-            capability: Capability vectors, (M, P), or (B, M, P) where they differ by query.
-            available_BM: True where a candidate may serve the query.
+            query_BD: Standardised features.
+            profile_MP: What is known of each candidate; its width depends on the pool.
+            cost_BM: Predicted cost in units of the dearest candidate's mean.
+            available_BM: True where a candidate may serve the query; in training, where its
+                score was observed.
+            start_logit_BM: Added to the logit of the mean; for ablation.
         """
-        if capability.dim() == 2:  # noqa: PLR2004 - one table for all queries
-            capability = capability.expand(len(query_BD), -1, -1)
+        profile_BMP = profile_MP.expand(len(query_BD), -1, -1)
+        capability = torch.cat([profile_BMP, cost_BM.unsqueeze(-1)], dim=-1)
+        token_BMH = self.token_norm(self.capability_token(capability))
         capsule_BCH = self._capsules(query_BD)
-        token_BMH = self.token_norm(self.capability_token(self._without_slopes(capability)))
+        if not self.rounds:
+            token_BMH = token_BMH + capsule_BCH.mean(dim=1, keepdim=True)
         for communication in self.rounds:
             token_BMH, capsule_BCH = communication(token_BMH, capsule_BCH, available_BM)
-        start_BM = self._start_logit(query_BD, capability)
-        mu_BM = torch.sigmoid(start_BM + self.mean_head(token_BMH).squeeze(-1))
+        logit_BM = self.mean_head(token_BMH).squeeze(-1)
+        if start_logit_BM is not None:
+            logit_BM = logit_BM + start_logit_BM
+        mu_BM = torch.sigmoid(logit_BM)
         std_BM = functional.softplus(self.std_head(token_BMH).squeeze(-1)) + MIN_STD
         summary_BMH = capsule_BCH.mean(dim=1, keepdim=True).expand_as(token_BMH)
         correction_BM = self.config.correction_bound * torch.tanh(
@@ -317,25 +299,13 @@ class LatentRouter(nn.Module):
     def _capsules(self, query_BD: Tensor) -> Tensor:
         tokens = self.query_tokens(self.query_norm(query_BD))
         token_BTH = tokens.unflatten(-1, (self.config.num_tokens, -1))
-        capsule_BCH = self.capsule_CH.expand(len(query_BD), -1, -1)
-        read_BCH: Tensor = self.capsule_norm(capsule_BCH + self.read_query(capsule_BCH, token_BTH))
-        return read_BCH
-
-    def _without_slopes(self, capability: Tensor) -> Tensor:
-        start = 2 * self.config.num_kinds
-        stop = start + self.config.num_slopes
-        return torch.cat([capability[..., :start], capability[..., stop:]], dim=-1)
-
-    def _start_logit(self, query_BD: Tensor, capability_BMP: Tensor) -> Tensor:
-        """Return the logit of the profile's quality for the query, shape (B, M)."""
-        num_kinds, num_slopes = self.config.num_kinds, self.config.num_slopes
-        if not num_kinds:
-            return query_BD.new_zeros(capability_BMP.shape[:2])
-        quality_BM = (capability_BMP[..., :num_kinds] @ query_BD[:, -num_kinds:, None]).squeeze(-1)
-        if num_slopes:
-            slope_BMD = capability_BMP[..., 2 * num_kinds : 2 * num_kinds + num_slopes]
-            quality_BM = quality_BM + (slope_BMD @ query_BD[:, :num_slopes, None]).squeeze(-1)
-        return torch.logit(quality_BM.clamp(LOGIT_EPS, 1.0 - LOGIT_EPS))
+        if self.config.num_capsules:
+            asked_BCH = self.capsule_CH.expand(len(query_BD), -1, -1)
+            read_BCH = asked_BCH + self.read_query(asked_BCH, token_BTH)
+        else:
+            read_BCH = token_BTH.mean(dim=1, keepdim=True)
+        capsule_BCH: Tensor = self.capsule_norm(read_BCH)
+        return capsule_BCH
 
     def num_parameters(self) -> int:
         """Return the number of trained numbers."""

@@ -16,12 +16,9 @@ import torch
 from torch.nn import functional
 
 from router.errors import InvalidInputError
-from router.network import masked_softmax
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from router.network import Prediction
 
 LOSS_MIN_STD = 0.02
 """Below this spread the Gaussian term's gradient outgrows all others on labels of 0 and 1."""
@@ -66,6 +63,22 @@ class LossWeights:
                 )
 
 
+class Prediction(NamedTuple):
+    """What a network says of each candidate; finite wherever its inputs are."""
+
+    mean_BM: Tensor
+    """Expected quality after the bounded correction, 0 to 1."""
+
+    std_BM: Tensor
+    """Predicted spread of the outcome about its mean, above 0."""
+
+    mu_BM: Tensor
+    """Expected quality before the correction, 0 to 1."""
+
+    correction_BM: Tensor
+    """The correction, within its bound."""
+
+
 class Targets(NamedTuple):
     """What the predictions of a batch are held against."""
 
@@ -92,6 +105,18 @@ class Losses(NamedTuple):
     utility: Tensor
     quality: Tensor
     correction: Tensor
+
+
+def masked_softmax(logits: Tensor, available: Tensor) -> Tensor:
+    """Softmax over the last axis that gives unavailable entries exactly nothing.
+
+    Where nothing is available every weight is 0 instead of NaN.
+    """
+    logits = logits.masked_fill(~available, float("-inf"))
+    peak = logits.amax(dim=-1, keepdim=True).detach()
+    peak = peak.masked_fill(peak == float("-inf"), 0.0)
+    weight = (logits - peak).exp()
+    return weight / weight.sum(dim=-1, keepdim=True).clamp_min(1e-30)
 
 
 def router_loss(prediction: Prediction, targets: Targets, weights: LossWeights) -> Losses:

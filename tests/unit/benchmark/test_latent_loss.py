@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import InvalidInputError
-from router.network import Prediction
-from training.losses import (
+from training.benchmark.rivals.latent_loss import (
     LossWeights,
+    Prediction,
     Targets,
     listwise_loss,
     pairwise_loss,
