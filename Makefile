@@ -2,9 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 BIN := .venv/bin
 CONFIG ?= infra/serve/local.yaml
+DATA ?= ../shared/data/routing
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo up down test test-fast check fmt lint types imports bench docs docs-check zoo lock clean help
+.PHONY: setup demo up down test test-fast check fmt lint types imports bench bench-router docs docs-check zoo lock clean help
 
 setup: ## Install the locked packages and the encoders into .venv and .cache
 	@$(PYTHON) -m infra.environment
@@ -45,6 +46,9 @@ imports: setup ## Check the import directions
 bench: setup ## Measure the main job's figures on the system that `make demo` left up; writes docs/evidence
 	$(BIN)/python -m infra.evidence.main_job
 
+bench-router: setup ## Measure the router on published outcomes in DATA (about forty minutes); writes docs/evidence
+	OMP_NUM_THREADS=1 $(BIN)/python -m infra.evidence.router --data $(DATA)
+
 docs: setup ## Write the generated parts of the documents
 	$(BIN)/python -m infra.docs
 
@@ -61,4 +65,4 @@ clean: ## Remove what can be made again; logged outcomes in .run stay
 	rm -rf .venv .cache build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,7 +1,7 @@
 """Step 3, scores: what is known of a candidate before it is asked, and what that predicts.
 
-A `Profile` holds a capability token and counts from past outcomes, of a width that never depends on
-the pool; `PoolEconomics` predicts cost and latency of a query. Nothing here looks at what a
+A `Profile` holds a capability token and counts from past outcomes, of a width that never depends
+on the pool; `PoolEconomics` predicts cost and latency of a query. Nothing here looks at what a
 candidate answered to the very query.
 
 Axis legend: N = queries, M = candidates, K = kinds of query, R = basis functions.

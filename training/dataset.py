@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -147,15 +147,17 @@ class TrainingSet:
             if item.name.endswith("_NM")
         }
         names = tuple(name for name in self.candidate_ids if name != candidate_id)
-        return dataclasses.replace(self, candidate_ids=names, **columns)
+        rest = {
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if item.name not in columns and item.name != "candidate_ids"
+        }
+        return TrainingSet(candidate_ids=names, **rest, **columns)
 
     def with_observed(self, seen_NM: NDArray[np.bool_]) -> TrainingSet:
         """Return the set as if only the given entries had been observed."""
-        hidden_NM = ~seen_NM
-        columns = {
-            name: np.where(hidden_NM, np.nan, getattr(self, name)).astype(
-                getattr(self, name).dtype
-            )
+        columns: dict[str, Any] = {
+            name: np.where(seen_NM, getattr(self, name), np.nan).astype(getattr(self, name).dtype)
             for name in _SEEN_COLUMNS
         }
         return dataclasses.replace(self, **columns)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from router.candidate import Candidate
     from router.features.schema import FeatureSchema
     from router.profile import Profile
-    from training.crossfit import CrossFit
+    from training.crossfit import CrossFit, Weights
     from training.dataset import TrainingSet
 
 __all__ = ["FitConfig", "FitReport", "PolicyValue", "add_profile", "fit_router"]
@@ -91,7 +91,7 @@ def fit_router(
         training_set: Rows to learn from; test rows are the caller's to keep out.
         config: How.
         schema: Layout of the raw features.
-        candidates: The set's columns, in order; their prices are used.
+        candidates: The set's columns, in order.
         on_stage: Told what begins.
 
     Raises:
@@ -101,8 +101,7 @@ def fit_router(
     on_stage("features, kinds and anchors")
     rows = _lay_out(training_set, config, schema)
     weight_NM = count_weights(rows.inverse_NM)
-    num_folds = min(config.num_folds, len(np.unique(training_set.group_N)))
-    fold_N = training_set.folds(max(num_folds, 2), config.seed)
+    fold_N = training_set.folds(config.num_folds, config.seed)
     on_stage("penalties, on left-out folds")
     crossed = cross_fit(
         rows.basis_NR,
@@ -113,15 +112,7 @@ def fit_router(
     )
     on_stage("difficulty and capability tokens")
     weights = fit_weights(rows.basis_NR, training_set.score_NM, weight_NM, crossed.penalties)
-    energy_KR = rows.membership_NK.T @ np.square(rows.basis_NR)
-    queries = QueryModel(
-        anchors=rows.anchors,
-        difficulty_R=weights.difficulty_R,
-        energy_KR=energy_KR / np.maximum(rows.membership_NK.sum(axis=0)[:, None], 1e-9),
-        token_penalty=crossed.penalties.token,
-        noise_std=crossed.noise_std,
-        level_prior=_level_prior(weights.token_RM[0], weight_NM.sum(axis=0), candidates),
-    )
+    queries = _query_model(rows, weights, crossed, candidates)
     profiles = tuple(_profile(rows, m, queries, c) for m, c in enumerate(candidates))
     economics = _Economics.of(rows, profiles, candidates)
     report = _report(rows, crossed)
@@ -137,6 +128,21 @@ def fit_router(
         training_summary=_summary(config, report, training_set),
     )
     return artifact, report
+
+
+def _query_model(
+    rows: _Rows, weights: Weights, crossed: CrossFit, candidates: Sequence[Candidate]
+) -> QueryModel:
+    energy_KR = rows.membership_NK.T @ np.square(rows.basis_NR)
+    count_M = (rows.inverse_NM > 0).sum(axis=0)
+    return QueryModel(
+        anchors=rows.anchors,
+        difficulty_R=weights.difficulty_R,
+        energy_KR=energy_KR / np.maximum(rows.membership_NK.sum(axis=0)[:, None], 1e-9),
+        token_penalty=crossed.penalties.token,
+        noise_std=crossed.noise_std,
+        level_prior=_level_prior(weights.token_RM[0], count_M, candidates),
+    )
 
 
 def add_profile(
@@ -211,7 +217,7 @@ def _lay_out(training_set: TrainingSet, config: FitConfig, schema: FeatureSchema
 
 
 def _level_prior(
-    level_M: NDArray[np.float32], count_M: NDArray[np.float32], candidates: Sequence[Candidate]
+    level_M: NDArray[np.float32], count_M: NDArray[np.int64], candidates: Sequence[Candidate]
 ) -> LevelPrior:
     """Fit a line of levels over log prices, shrunk to flat by two pseudo-candidates."""
     cost_M = np.array([reference_cost_usd(candidate.price) for candidate in candidates])

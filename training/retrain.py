@@ -31,11 +31,7 @@ from training.publish import ROUTER_MODEL, Publisher
 if TYPE_CHECKING:
     from router.features.schema import FeatureSchema
     from training.dataset import TrainingSet
-    from training.fit import Epoch, FitReport
-
-
-REPORT_EVERY_EPOCHS = 10
-"""A report waits 0.8 s for Ray Train: longer than an epoch on a thousand rows takes."""
+    from training.fit import FitReport
 
 
 class Promotion(StrEnum):
@@ -82,20 +78,13 @@ def train_on_ray(
     shared = ray.put((training_set, schema, candidates))
 
     def worker(_: dict[str, Any]) -> None:
-        import torch  # noqa: PLC0415
-
-        torch.set_num_threads(1)
         rows, layout, pool = ray.get(shared)
-
-        def report(epoch: Epoch) -> None:
-            if epoch.number % REPORT_EVERY_EPOCHS == 0:
-                train.report(dataclasses.asdict(epoch))
-
         artifact, fit_report = fit_router(
-            rows, config, schema=layout, candidates=pool, on_epoch=report
+            rows, config, schema=layout, candidates=pool, on_stage=typer.echo
         )
         summary = {**artifact.training_summary, **validation_metrics(fit_report)}
         save_artifact(artifact_folder, dataclasses.replace(artifact, training_summary=summary))
+        train.report(validation_metrics(fit_report))
 
     TorchTrainer(
         worker,
@@ -108,10 +97,11 @@ def train_on_ray(
 def validation_metrics(report: FitReport) -> dict[str, float]:
     """Return what training measured on held-out rows, under MLflow metric names."""
     metrics: dict[str, float] = {
-        "num_train_rows": report.num_train_rows,
-        "num_validation_rows": report.num_validation_rows,
-        "num_parameters": report.num_parameters,
-        "best_epoch": report.best_epoch,
+        "num_rows": report.num_rows,
+        "num_labels": report.num_labels,
+        "difficulty_penalty": report.difficulty_penalty,
+        "token_penalty": report.token_penalty,
+        "noise_std": report.noise_std,
     }
     for policy, value in report.values.items():
         if math.isfinite(value.quality):
@@ -135,7 +125,7 @@ def main(  # noqa: PLR0913 - each is an option of the command line
     registry_model: Annotated[str, typer.Option(help="Registered model.")] = ROUTER_MODEL,
     url: Annotated[str, typer.Option(help="The running system.")] = "http://127.0.0.1:8000",
     promotion: Annotated[Promotion, typer.Option("--promote")] = Promotion.NEVER,
-    seed: Annotated[int, typer.Option(help="Of splits, starts and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of folds, anchors and kinds.")] = 0,
 ) -> None:
     """Train a router version on the outcome log and register it."""
     candidates = served_candidates(url)

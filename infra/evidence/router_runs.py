@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +30,8 @@ from training.benchmark.speed import Timing, peak_mb, time_large_pools, time_sma
 from training.fit import FitConfig, fit_router
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from router.artifact import RouterArtifact
@@ -50,8 +51,8 @@ LARGE_MAX_STEPS = 80
 """A step of the published network takes 0.5 s over 60 candidates, 30 ms over 4."""
 
 PRICED = ("B_img_5",)
-"""Pools whose candidates differ enough in cost for a cost weight to be chosen; each rival is fitted
-a second time for that."""
+"""Pools whose candidates differ enough in cost for a cost weight to be chosen; each rival is
+fitted a second time for that."""
 
 CHANGED_POOLS = {"blindtest": 2, "dynamath": 1, "B_img_5": 3, "joint_3": 2}
 """Pools on which candidates come and go, with the number of seeds."""
@@ -172,8 +173,9 @@ def fit(past: OutcomeTable, seed: int) -> RouterArtifact:
 
 def _proof(run: Run) -> Proof:
     whole = table(run.data, run.pool)
-    proof = Proof(run.pool, [], [], [], [], [], *(np.empty(0) for _ in range(3)))
-    entries: list[tuple[NDArray[np.float64], ...]] = []
+    nothing_A, nobody_A = np.empty(0), np.empty(0, dtype=np.int64)
+    proof = Proof(run.pool, [], [], [], [], [], nothing_A, nothing_A, nobody_A)
+    entries: list[tuple[NDArray[Any], ...]] = []
     for seed in range(RELIABLE_SEEDS.get(run.pool, NUM_SEEDS)):
         past, test = cut(whole, seed)
         artifact = fit(past, seed)

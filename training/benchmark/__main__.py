@@ -1,10 +1,11 @@
-"""Step 8, proof: ``python -m training.benchmark --data DIR`` measures on recorded outcomes.
+"""``python -m training.benchmark --data DIR`` measures on recorded outcomes.
 
 Writes a report (JSON, Markdown, one frontier plot for each pool) to ``--out``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -43,27 +44,19 @@ def main(  # noqa: PLR0913 - each is an option of the command line
     ] = None,
 ) -> None:
     """Hold Pointsman's router against every rival on the same queries."""
-    specs = [
-        SourceSpec(
-            data=data,
-            published=published,
-            mmr_bench=mmr_bench,
-            vl_router_bench=vl_router_bench,
-            pool=name,
-        )
-        for name in (pool or ["all"])
-    ]
+    source = SourceSpec(
+        data=data, published=published, mmr_bench=mmr_bench, vl_router_bench=vl_router_bench
+    )
     tables = [
         load_table(spec, report=typer.echo, cache_folder=CACHE, encoder_folder=encoders)
-        for spec in specs
+        for spec in (dataclasses.replace(source, pool=name) for name in pool or ["all"])
     ]
     if dump is not None:
         dump_features(tables[0], dump)
         typer.echo(f"wrote {dump}")
         return
-    rivals = all_rivals(rival, training=TorchConfig(max_steps=max_steps))
-    if UNDER_TEST not in {r.name for r in rivals}:
-        rivals = (*rivals, *all_rivals([UNDER_TEST]))
+    names = None if rival is None else {*rival, UNDER_TEST}
+    rivals = all_rivals(names, training=TorchConfig(max_steps=max_steps))
     results = [
         run_protocol(
             table,
@@ -74,8 +67,7 @@ def main(  # noqa: PLR0913 - each is an option of the command line
         for table in tables
     ]
     conditions = f"{seeds} seeds, at most {max_steps} steps of a trained rival"
-    rng = np.random.default_rng(0)
-    report = summarise(results, UNDER_TEST, conditions=conditions, rng=rng)
+    report = summarise(results, UNDER_TEST, conditions=conditions, rng=np.random.default_rng(0))
     write_report(report, out, "report")
     write_frontiers(results, UNDER_TEST, out)
     (out / "results.json").write_text(json.dumps([result.to_json() for result in results]))

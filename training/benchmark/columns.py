@@ -1,4 +1,4 @@
-"""Step 8, proof: read the columns of a Parquet or CSV file, and say what is wrong with them.
+"""Read the columns of a Parquet or CSV file, and say what is wrong with them.
 
 Axis legend: R = rows of the file.
 """

@@ -1,4 +1,4 @@
-"""Step 8, proof: write a table as plain arrays, for anybody's own experiments.
+"""Write a table as plain arrays, for anybody's own experiments.
 
 Axis legend: N = queries, F = raw features, K = candidates, B = feature blocks.
 """

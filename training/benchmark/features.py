@@ -1,4 +1,4 @@
-"""Step 8, proof: the raw features of a source's queries, extracted by processes and remembered.
+"""The raw features of a source's queries, extracted by processes and remembered.
 
 Axis legend: N = queries, F = raw features.
 """

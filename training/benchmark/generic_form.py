@@ -1,4 +1,4 @@
-"""Step 8, proof: write a folder in the generic form that ``parquet_source`` reads."""
+"""Write a folder in the generic form that ``parquet_source`` reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step 8, proof: from the image paths that a source names to files that are there."""
+"""From the image paths that a source names to files that are there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step 8, proof: how sure a difference between two policies is.
+"""How sure a difference between two policies is.
 
 Queries of one cluster (same picture, same conversation, one query in several pools) are no
 independent evidence, so clusters are drawn anew, each with all its entries in all pools and seeds.

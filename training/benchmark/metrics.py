@@ -1,4 +1,4 @@
-"""Step 8, proof: the figures by which MMR-Bench and VL-RouterBench compare routers.
+"""The figures by which MMR-Bench and VL-RouterBench compare routers.
 
 A router gives one point of mean cost and mean quality for each cost weight. MMR-Bench (arXiv
 2601.17814) judges the curve, VL-RouterBench (arXiv 2512.23562) one point of it by its average

@@ -1,4 +1,4 @@
-"""Step 8, proof: MMR-Bench's outcomes, from its merged CSV and image folders.
+"""MMR-Bench's outcomes, from its merged CSV and image folders.
 
 Read off the published loader and data page (github.com/Hunter-Wrynn/MMR-Bench, ``data/``): one row
 per instance with ``dataset_idx`` (``MMStar_17``) and ``question``, and for each model

@@ -1,4 +1,4 @@
-"""Step 8, proof: recorded outcomes in the generic form, for anybody's own data.
+"""Recorded outcomes in the generic form, for anybody's own data.
 
 A folder with ``queries.parquet``, ``outcomes.parquet``, ``images/`` and, for costs, ``models.csv``
 or ``models.parquet``; docs/own-data.md describes the columns.

@@ -1,4 +1,4 @@
-"""Step 8, proof: from a source's list of answers to one table of queries by candidates.
+"""From a source's list of answers to one table of queries by candidates.
 
 Axis legend: N = queries, O = outcomes, F = raw features, M = candidates.
 """

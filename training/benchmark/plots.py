@@ -1,4 +1,4 @@
-"""Step 8, proof: results of the protocol come in, a picture of each pool's frontiers goes out.
+"""Results of the protocol come in, a picture of each pool's frontiers goes out.
 
 Axis legend: L = cost weights.
 """

@@ -1,4 +1,4 @@
-"""Step 8, proof: every rival is fitted, asked and paid alike, seed by seed.
+"""Every rival is fitted, asked and paid alike, seed by seed.
 
 A rival learns from training rows, its cost weight is chosen on validation rows, test rows judge
 it. Costs come in two kinds, which are reported apart: *predicted* from training rows before

@@ -1,4 +1,4 @@
-"""Step 8, proof: outcomes that others published, brought into one shape, and the named pools.
+"""Outcomes that others published, brought into one shape, and the named pools.
 
 A multimodal folder holds ``queries.parquet``, ``outcomes.parquet``, ``models.csv`` and images; a
 candidate is a family of models, averaged. A text folder has the first two files; a candidate is a

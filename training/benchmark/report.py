@@ -1,4 +1,4 @@
-"""Step 8, proof: results of the protocol come in, tables with intervals go out.
+"""Results of the protocol come in, tables with intervals go out.
 
 One rival is the router under test; every other one is held against it on the same queries.
 

@@ -1,4 +1,4 @@
-"""Step 8, proof: recorded outcomes as every source brings them, before features are computed.
+"""Recorded outcomes as every source brings them, before features are computed.
 
 Axis legend: N = queries, O = outcomes.
 """

@@ -1,4 +1,4 @@
-"""Step 8, proof: from what the command line names to a table with features.
+"""From what the command line names to a table with features.
 
 spec = SourceSpec(data=Path("my-outcomes"))
 table = load_table(spec, cache_folder=Path(".cache/benchmark"), report=print)

@@ -1,4 +1,4 @@
-"""Step 8, proof: one pool's recorded outcomes, and how they are cut for a measurement.
+"""One pool's recorded outcomes, and how they are cut for a measurement.
 
 Axis legend: N = queries, M = candidates.
 """

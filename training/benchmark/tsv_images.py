@@ -1,4 +1,4 @@
-"""Step 8, proof: images that VLMEvalKit packs into a table, one base64 cell a row."""
+"""Images that VLMEvalKit packs into a table, one base64 cell a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step 8, proof: VL-RouterBench as its own tools build it, scores and token counts in tables.
+"""VL-RouterBench as its own tools build it, scores and token counts in tables.
 
 ``ORACLE/score/*.parquet`` (sample_id, model_id, quality), ``BENCHMARKS/*/*_samples.jsonl``
 (sample_id, dataset, prompt, assets) and, for costs, ``data/matrices/cost_details.csv`` or

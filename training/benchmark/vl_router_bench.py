@@ -1,4 +1,4 @@
-"""Step 8, proof: VL-RouterBench's outcomes, from its archive or folder, in the generic form.
+"""VL-RouterBench's outcomes, from its archive or folder, in the generic form.
 
 Read off the published tools and data card (github.com/K1nght/VL-RouterBench,
 ``vlm_router_data.tar.gz``). Both layouts are taken: the one that is published (``vl_workbooks``)

@@ -1,4 +1,4 @@
-"""Step 8, proof: VL-RouterBench as it is published, workbooks of VLMEvalKit and tables of images.
+"""VL-RouterBench as it is published, workbooks of VLMEvalKit and tables of images.
 
 ``VLMEvalKit_evaluation/<model>/<model>_<data set>*.xlsx`` holds a row a sample with ``index``,
 ``question``, options ``A`` to ``H``, ``prediction`` and ``is_correct`` (where that is missing,

@@ -1,4 +1,4 @@
-"""Step 8, proof: read the first sheet of an ``.xlsx`` workbook.
+"""Read the first sheet of an ``.xlsx`` workbook.
 
 VL-RouterBench comes in workbooks. They are ZIP files of XML, and this is all that is needed of
 them: no formulas, dates or formats.

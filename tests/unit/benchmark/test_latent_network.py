@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from router.errors import InvalidInputError
+from training.benchmark.rivals.latent_loss import Targets
 from training.benchmark.rivals.latent_network import LatentConfig, LatentNetwork, PairBias
 from training.benchmark.rivals.latent_profile import pool_profiles, standardised
 from training.benchmark.rivals.latent_router import greedy_utility
-from training.benchmark.rivals.latent_loss import Targets
 
 QUERY_WIDTH = 20
 PROFILE_WIDTH = 12

@@ -1,4 +1,4 @@
-"""Step 8, proof: every rival by name, and LatentRouter with one part left out at a time."""
+"""Every rival by name, and LatentRouter with one part left out at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step 8, retrain: the loss of LatentRouter (arXiv 2605.11301), on observed entries alone.
+"""The loss of LatentRouter (arXiv 2605.11301), on observed entries alone.
 
 Six terms. Each is a self-normalised average, Σ w l / Σ w over the entries that were observed,
 with w the clipped inverse propensity: what was rarely chosen counts for what it stands for, and

@@ -1,4 +1,4 @@
-"""Step 8, proof: the network of LatentRouter as published (arXiv 2605.11301).
+"""The network of LatentRouter as published (arXiv 2605.11301).
 
 A query becomes capsules, a candidate becomes a token, and rounds of latent communication let
 candidates read the query and compare themselves.

@@ -1,4 +1,4 @@
-"""Step 8, proof: a candidate's profile as LatentRouter published it, counted against its pool.
+"""A candidate's profile as LatentRouter published it, counted against its pool.
 
 Axis legend: N = queries, M = candidates, P = profile.
 """

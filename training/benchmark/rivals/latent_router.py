@@ -1,4 +1,4 @@
-"""Step 8, proof: LatentRouter as published (arXiv 2605.11301), written from its description.
+"""LatentRouter as published (arXiv 2605.11301), written from its description.
 
 Two things cannot be had here as published. The realised cost of the query at hand, an input and
 a penalty there, gives way to the predicted cost. And an availability that doubles as "was

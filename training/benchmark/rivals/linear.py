@@ -1,4 +1,4 @@
-"""Step 8, proof: rivals that are linear in the features.
+"""Rivals that are linear in the features.
 
 Axis legend: N = queries, D = features, M = candidates, S = penalties, R = rank.
 """

@@ -1,4 +1,4 @@
-"""Step 8, proof: rivals that average the scores of similar past queries.
+"""Rivals that average the scores of similar past queries.
 
 Axis legend: N = queries, D = features, M = candidates, K = neighbours, C = clusters.
 """

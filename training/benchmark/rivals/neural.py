@@ -1,4 +1,4 @@
-"""Step 8, proof: rivals that are small neural networks.
+"""Rivals that are small neural networks.
 
 Axis legend: N = queries, B = rows of a batch, D = features, M = candidates, H = hidden width,
 R = embedding width.

@@ -1,4 +1,4 @@
-"""Step 8, proof: Pointsman's own router as a rival; it brings its own projection and folds.
+"""Pointsman's own router as a rival; it brings its own projection and folds.
 
 Axis legend: N = queries, M = candidates.
 """

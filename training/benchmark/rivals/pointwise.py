@@ -1,4 +1,4 @@
-"""Step 8, proof: torch models that predict each observed score by itself.
+"""Torch models that predict each observed score by itself.
 
 Axis legend: N = queries, B = rows of a batch, D = features, M = candidates.
 """

@@ -1,4 +1,4 @@
-"""Step 8, proof: what a rival is given and what it must give.
+"""What a rival is given and what it must give.
 
 Axis legend: N = queries, D = projected features, M = candidates.
 """

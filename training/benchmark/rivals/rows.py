@@ -1,4 +1,4 @@
-"""Step 8, proof: what rivals read off their rows. A score that was not observed is NaN.
+"""What rivals read off their rows. A score that was not observed is NaN.
 
 Axis legend: N = queries, D = features, M = candidates.
 """

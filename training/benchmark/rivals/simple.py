@@ -1,4 +1,4 @@
-"""Step 8, proof: rivals that read no features, from chance to hindsight.
+"""Rivals that read no features, from chance to hindsight.
 
 Axis legend: N = queries, M = candidates.
 """

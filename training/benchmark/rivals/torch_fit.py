@@ -1,4 +1,4 @@
-"""Step 8, proof: the one training loop behind every rival that is a torch model.
+"""The one training loop behind every rival that is a torch model.
 
 Pure but for torch's generator, which is forked.
 
