@@ -42,8 +42,8 @@ BATCH = 1024
 class _PoolInput:
     profiles: tuple[Profile, ...]
     prices: tuple[Price, ...]
-    weight_AM: NDArray[np.float32]
-    constant_M: NDArray[np.float32]
+    weight_AM: NDArray[np.float64]
+    constant_M: NDArray[np.float64]
     variance_KM: NDArray[np.float32]
     economics: PoolEconomics
 
@@ -99,9 +99,9 @@ class CapabilityScorer:
         return np.concatenate([np.empty((0, len(candidates))), *parts])
 
     def _mean(self, projected_ND: NDArray[np.float32], pool: _PoolInput) -> NDArray[np.float64]:
-        likeness_NA = self._queries.anchors.likeness(projected_ND)
+        likeness_NA = self._queries.anchors.likeness(projected_ND).astype(np.float64)
         mean_NM = likeness_NA @ pool.weight_AM + pool.constant_M
-        return np.clip(mean_NM, 0.0, 1.0).astype(np.float64)
+        return np.clip(mean_NM, 0.0, 1.0)
 
     def _pool(
         self, candidates: Sequence[Candidate], profiles: Mapping[str, Profile]

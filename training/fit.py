@@ -101,15 +101,8 @@ def fit_router(
     on_stage("features, kinds and anchors")
     rows = _lay_out(training_set, config, schema)
     weight_NM = count_weights(rows.inverse_NM)
-    fold_N = training_set.folds(config.num_folds, config.seed)
     on_stage("penalties, on left-out folds")
-    crossed = cross_fit(
-        rows.basis_NR,
-        training_set.score_NM,
-        weight_NM,
-        fold_N,
-        judges_differences=config.judges_differences,
-    )
+    crossed = _crossed(rows, weight_NM, config)
     on_stage("difficulty and capability tokens")
     weights = fit_weights(rows.basis_NR, training_set.score_NM, weight_NM, crossed.penalties)
     queries = _query_model(rows, weights, crossed, candidates)
@@ -128,6 +121,16 @@ def fit_router(
         training_summary=_summary(config, report, training_set),
     )
     return artifact, report
+
+
+def _crossed(rows: _Rows, weight_NM: NDArray[np.float32], config: FitConfig) -> CrossFit:
+    return cross_fit(
+        rows.basis_NR,
+        rows.training_set.score_NM,
+        weight_NM,
+        rows.training_set.folds(config.num_folds, config.seed),
+        judges_differences=config.judges_differences,
+    )
 
 
 def _query_model(

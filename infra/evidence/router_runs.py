@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from router.features.extract import FeatureExtractor
 from router.features.weights import DEFAULT_FOLDER
 from training.benchmark.pool_changes import (
     Addition,
@@ -26,7 +27,14 @@ from training.benchmark.rivals.neighbours import NearestNeighbours
 from training.benchmark.rivals.pointsman import Blend, Pointsman
 from training.benchmark.rivals.torch_fit import TorchConfig
 from training.benchmark.sources import SourceSpec, load_table
-from training.benchmark.speed import Timing, peak_mb, time_large_pools, time_small_pools
+from training.benchmark.speed import (
+    Timing,
+    peak_mb,
+    permutation_error,
+    time_encoders,
+    time_large_pools,
+    time_small_pools,
+)
 from training.fit import FitConfig, fit_router
 
 if TYPE_CHECKING:
@@ -242,6 +250,10 @@ class Speed(NamedTuple):
     small: list[Timing]
     large: list[Timing]
     large_mb: float
+    encoders_ms: tuple[float, float]
+    """Of a question and a picture first seen, and seen before."""
+
+    permutation_error: float
 
 
 def _speed(run: Run) -> Speed:
@@ -250,7 +262,14 @@ def _speed(run: Run) -> Speed:
     features_NF = test.rows.features_NF
     small = time_small_pools(artifact, features_NF)
     before_mb = peak_mb()
-    return Speed(small, time_large_pools(artifact, features_NF), peak_mb() - before_mb)
+    large = time_large_pools(artifact, features_NF)
+    return Speed(
+        small,
+        large,
+        peak_mb() - before_mb,
+        time_encoders(FeatureExtractor.load(DEFAULT_FOLDER)),
+        permutation_error(artifact, features_NF),
+    )
 
 
 _KINDS = {

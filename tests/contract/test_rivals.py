@@ -257,7 +257,7 @@ def test_latent_router_learns_with_a_part_left_out(rival):
 
 def test_names_are_unique_and_unknown_ones_refused():
     """Rivals are chosen by name, and a misspelt name is an error."""
-    assert len(RIVALS) == 13
+    assert len(RIVALS) == 14
     assert [rival.name for rival in all_rivals({"oracle", "ridge"})] == ["ridge", "oracle"]
     with pytest.raises(InvalidInputError, match="rigde"):
         all_rivals(["rigde"])

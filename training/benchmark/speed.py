@@ -8,12 +8,15 @@ from __future__ import annotations
 import dataclasses
 import resource
 import time
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 
 from router.candidate import Candidate, Price
+from router.features.picture import PictureLimits, decode_picture
 from training.benchmark.rivals.latent_network import LatentConfig, LatentNetwork
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from router.artifact import RouterArtifact
+    from router.features.extract import FeatureExtractor
 
 NUM_ROUNDS = 60
 SMALL_POOL = 11
@@ -135,6 +139,42 @@ def time_large_pools(artifact: RouterArtifact, features_NF: NDArray[np.float32])
         (ours,) = interleaved_ms([router_call(pool, candidates, features_NF[:1])], NUM_ROUNDS)
         timings.append(Timing(number, 1, ours, float("nan")))
     return timings
+
+
+def time_encoders(extractor: FeatureExtractor) -> tuple[float, float]:
+    """Return milliseconds from text and picture to features: first seen, and seen before."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(NUM_ROUNDS + 3):
+        buffer = BytesIO()
+        Image.fromarray(rng.integers(0, 255, (480, 640, 3), dtype=np.uint8)).save(buffer, "PNG")
+        pictures.append(decode_picture(buffer.getvalue(), limits=PictureLimits()))
+    turn = iter(range(len(pictures)))
+
+    def unseen() -> object:
+        number = next(turn)
+        return extractor.extract(f"How many shapes are in picture {number}?", [pictures[number]])
+
+    def seen() -> object:
+        return extractor.extract("How many shapes are in picture 0?", [pictures[0]])
+
+    first_ms, again_ms = interleaved_ms([unseen, seen], NUM_ROUNDS)
+    return first_ms, again_ms
+
+
+def permutation_error(artifact: RouterArtifact, features_NF: NDArray[np.float32]) -> float:
+    """Return the largest change of a score when 2 to 1,000 candidates change places."""
+    rng, worst = np.random.default_rng(0), 0.0
+    for number in (2, SMALL_POOL, *LARGE_POOLS):
+        pool, candidates = enlarged(artifact, number)
+        scorer, order = pool.scorer(), rng.permutation(number)
+        moved = [candidates[i] for i in order]
+        plain_NM, moved_NM = (
+            scorer.quality(features_NF[:64], candidates=names, profiles=pool.profiles)
+            for names in (candidates, moved)
+        )
+        worst = max(worst, float(np.abs(plain_NM[:, order] - moved_NM).max()))
+    return worst
 
 
 def peak_mb() -> float:

@@ -19,7 +19,12 @@ from training.benchmark.pool_changes import (
     removals,
 )
 from training.benchmark.reliability import FloorCheck, calibration_error, check_floors
-from training.benchmark.speed import enlarged, interleaved_ms, time_small_pools
+from training.benchmark.speed import (
+    enlarged,
+    interleaved_ms,
+    permutation_error,
+    time_small_pools,
+)
 from training.benchmark.table import OutcomeTable
 from training.dataset import TrainingSet
 from training.fit import FitConfig, fit_router
@@ -186,3 +191,8 @@ def test_sets_can_lose_a_column_and_forget_entries(world):
     keeps_F = np.array([True] * 6 + [False] * 3)
     assert (rows.masked_features(keeps_F).features_NF[:, 6:] == 0).all()
     assert rows.masked_features(np.ones(9, dtype=bool)) is rows
+
+
+def test_permuted_candidates_keep_their_scores(world):
+    """From two to a thousand candidates no score moves by more than a millionth."""
+    assert permutation_error(world.artifact, world.test.rows.features_NF) <= 1e-6
