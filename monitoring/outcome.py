@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from router.records import Decision, QueryShape, Routing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a column changes its meaning; added columns keep it."""
 
 

@@ -22,6 +22,7 @@ from infra.evidence.router_runs import (
 )
 from infra.provenance import commit, conditions
 from training.benchmark.pool_changes import regret_shares
+from training.benchmark.reliability import MANY_OUTCOMES, MIN_OUTCOMES
 from training.benchmark.report import markdown
 
 if TYPE_CHECKING:
@@ -187,11 +188,12 @@ seen, {speed.encoders_ms[1]:.2f} ms where both were seen before (cached by hash)
 
 def _reliability(proofs: Sequence[Any]) -> str:
     errors = _table(
-        ("pool", "candidates", "mean error", "largest"),
+        ("pool", "test outcomes or more", "candidates", "mean error", "largest"),
         (
-            (p.pool, str(len(e)), f"{np.mean(e):.3f}", f"{max(e):.3f}")
+            (p.pool, f"{number:,}", str(len(e)), f"{np.mean(e):.3f}", f"{max(e):.3f}")
             for p in proofs
-            if (e := calibration_by_candidate(p))
+            for number in (MANY_OUTCOMES, MIN_OUTCOMES)
+            if (e := calibration_by_candidate(p, number))
         ),
     )
     floors = _table(
@@ -209,7 +211,8 @@ def _reliability(proofs: Sequence[Any]) -> str:
     )
     return f"""## Calibration and the floor
 
-Expected calibration error on test rows, by candidate with 300 outcomes or more, ten bins.
+Expected calibration error on the test rows of all seeds, by candidate, ten bins. Chance alone
+gives a perfect forecast up to 0.07 on 300 outcomes and 0.04 on 1,000.
 
 {errors}
 

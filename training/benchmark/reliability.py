@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 NUM_BINS = 10
 MIN_OUTCOMES = 300
-"""With fewer, chance alone gives an error near 0.05: sqrt(0.25 * 10 / 300) * 0.8 = 0.07."""
+MANY_OUTCOMES = 1000
+"""Chance alone gives a perfect forecast an error of up to sqrt(0.25 * 10 / n) * 0.8: 0.07 for 300
+outcomes, 0.04 for 1,000."""
 
 FLOORS = ((0.0, 0.9), (0.0, 0.95), (0.5, 0.9), (0.5, 0.95))
 """Drops and confidences that are asked of the floor."""
