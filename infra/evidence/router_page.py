@@ -233,7 +233,9 @@ def _training(found: Mapping[tuple[str, str], Any]) -> str:
     ]
     return f"""## Training
 
-9,000 queries, 22 candidates, one thread, each in a process of its own.
+9,000 queries, 22 candidates, one thread, each in a process of its own. The router has no passes:
+it searches penalties on folds and solves. A pass of the published network is one of many: it
+stops after 15 without improvement at the earliest.
 
 {_table(("", "s", "MB more"), rows)}
 """
