@@ -1,9 +1,8 @@
 """Step 8, retrain: choose how much is believed, by rows that were left out.
 
 Squared error of raw outcomes is mostly about queries that are hard for everybody, and a penalty
-chosen by it is too small for what decides: the *difference* between candidates on one query. On
-three published pools the difference's best penalty was 3 to 100 times the raw one's. So the two
-parts, difficulty and tokens, have a penalty each, and each is judged by the error it can change.
+chosen by it need not suit what decides: the *difference* between candidates on one query. So the
+two parts, difficulty and tokens, have a penalty each, judged by the error that it can change.
 
 Axis legend: N = rows, R = basis functions, M = candidates.
 """
@@ -118,7 +117,7 @@ def cross_fit(
     weight_NM: NDArray[np.float32],
     fold_N: NDArray[np.int64],
     *,
-    judges_differences: bool = True,
+    shares_penalty: bool = False,
 ) -> CrossFit:
     """Choose both penalties on left-out folds.
 
@@ -126,13 +125,14 @@ def cross_fit(
     With that one held, the token's is chosen by the error of differences.
     """
     run = _Folds(basis_NR, score_NM, weight_NM, fold_N)
-    difficulty, _ = _search(lambda p: run.predict(Penalties(p, p)), run.shared_error)
-    # The last search ended at small penalties; three sweeps from there do not forget them.
-    run.forget()
-    token, quality_NM = _search(
-        lambda p: run.predict(Penalties(difficulty, p)),
-        run.difference_error if judges_differences else run.error,
-    )
+    difficulty, quality_NM = _search(lambda p: run.predict(Penalties(p, p)), run.shared_error)
+    token = difficulty
+    if not shares_penalty:
+        # The last search ended at small penalties; three sweeps from there do not forget them.
+        run.forget()
+        token, quality_NM = _search(
+            lambda p: run.predict(Penalties(difficulty, p)), run.difference_error
+        )
     error_NM = np.where(weight_NM > 0, quality_NM - score_NM, 0.0)
     noise = _mean_square(error_NM, weight_NM)
     return CrossFit(

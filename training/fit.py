@@ -129,7 +129,7 @@ def _crossed(rows: _Rows, weight_NM: NDArray[np.float32], config: FitConfig) -> 
         rows.training_set.score_NM,
         weight_NM,
         rows.training_set.folds(config.num_folds, config.seed),
-        judges_differences=config.judges_differences,
+        shares_penalty=config.shares_penalty,
     )
 
 

@@ -32,9 +32,8 @@ class FitConfig:
     weight_clip: float = 10.0
     """Largest inverse propensity; bounds the variance at the price of some bias. 1 to 1000."""
 
-    judges_differences: bool = True
-    """Whether the tokens' penalty is chosen by the error of differences between candidates, or,
-    for comparison, by the plain error."""
+    shares_penalty: bool = False
+    """Whether tokens take the difficulty's penalty instead of one of their own; for comparison."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their bounds."""

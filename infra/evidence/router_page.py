@@ -62,7 +62,7 @@ Rank Score is that of weight 0.
 ## What each part is worth
 
 Pools {", ".join(f"{pool} ({n} seeds)" for pool, n in ABLATED_POOLS.items())}. Rows named
-`without`, `256 anchors`, `64 components`, `penalty from raw error` and `blend` change the router
+`without`, `256 anchors`, `64 components`, `one penalty for both` and `blend` change the router
 that serves;
 rows that begin with `latent_router` are the published network, with a part taken away, or started
 from the router's own prediction. In brackets how much better the whole router is.

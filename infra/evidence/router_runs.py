@@ -152,7 +152,7 @@ def _ablation(run: Run) -> PoolResult:
         ),
         Pointsman(name="256 anchors", config=small),
         Pointsman(name="64 components", config=FitConfig(num_components=64)),
-        Pointsman(name="penalty from raw error", config=FitConfig(judges_differences=False)),
+        Pointsman(name="one penalty for both", config=FitConfig(shares_penalty=True)),
         Blend(name="blend with kNN", parts=((0.7, whole), (0.3, NearestNeighbours()))),
         *all_rivals(["latent_router"], training=TorchConfig(max_steps=MAX_STEPS)),
         *ablations(whole, training=TorchConfig(max_steps=MAX_STEPS)),
