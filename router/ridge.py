@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 300
 TOLERANCE = 1e-4
-"""Residual over right-hand side at which a candidate's system counts as solved; 1e-6 moved no
-prediction by more than 1e-4 and took twice the steps."""
+"""Residual over right-hand side at which a candidate's system counts as solved."""
 
 TINY = 1e-30
 
