@@ -25,8 +25,8 @@ PENALTIES = tuple(np.logspace(3.0, -2.0, 11).tolist())
 """From one that leaves a token its level alone to one that lets it follow single outcomes."""
 
 PATIENCE = 2
-"""Smaller penalties that may do worse before the search ends: it takes the error to have one valley,
-because small penalties on gappy tables take many steps."""
+"""Smaller penalties that may do worse before the search ends: it takes the error to have one
+valley, because small penalties on gappy tables take many steps."""
 
 LEVEL_PENALTY = 1e-3
 """Of a candidate's level while training: trained candidates have outcomes enough."""
