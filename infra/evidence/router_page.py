@@ -188,9 +188,16 @@ seen, {speed.encoders_ms[1]:.2f} ms where both were seen before (cached by hash)
 
 def _reliability(proofs: Sequence[Any]) -> str:
     errors = _table(
-        ("pool", "test outcomes or more", "candidates", "mean error", "largest"),
+        ("pool", "test outcomes or more", "candidates", "mean error", "largest", "chance, mean"),
         (
-            (p.pool, f"{number:,}", str(len(e)), f"{np.mean(e):.3f}", f"{max(e):.3f}")
+            (
+                p.pool,
+                f"{number:,}",
+                str(len(e)),
+                f"{np.mean([c.error for c in e]):.3f}",
+                f"{max(c.error for c in e):.3f}",
+                f"{np.mean([c.chance for c in e]):.3f}",
+            )
             for p in proofs
             for number in (MANY_OUTCOMES, MIN_OUTCOMES)
             if (e := calibration_by_candidate(p, number))
@@ -211,8 +218,10 @@ def _reliability(proofs: Sequence[Any]) -> str:
     )
     return f"""## Calibration and the floor
 
-Expected calibration error on the test rows of all seeds, by candidate, ten bins. Chance alone
-gives a perfect forecast up to 0.07 on 300 outcomes and 0.04 on 1,000.
+Expected calibration error on the test rows of all seeds, by candidate, ten bins. Chance is what a
+perfectly calibrated forecast stays under on the same rows in 95 % of draws (signs of deviations
+drawn by group of questions); where it is above 0.05, these rows cannot tell. It falls with the
+square root of the groups.
 
 {errors}
 

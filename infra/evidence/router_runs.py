@@ -85,6 +85,7 @@ class Proof(NamedTuple):
     predicted_A: NDArray[np.float64]
     score_A: NDArray[np.float64]
     candidate_A: NDArray[np.int64]
+    group_A: NDArray[np.int64]
     """Predictions and outcomes of all seeds' test rows, entry by entry."""
 
 
@@ -182,14 +183,22 @@ def fit(past: OutcomeTable, seed: int) -> RouterArtifact:
 def _proof(run: Run) -> Proof:
     whole = table(run.data, run.pool)
     nothing_A, nobody_A = np.empty(0), np.empty(0, dtype=np.int64)
-    proof = Proof(run.pool, [], [], [], [], [], nothing_A, nothing_A, nobody_A)
+    proof = Proof(run.pool, [], [], [], [], [], nothing_A, nothing_A, nobody_A, nobody_A)
     entries: list[tuple[NDArray[Any], ...]] = []
     for seed in range(RELIABLE_SEEDS.get(run.pool, NUM_SEEDS)):
         past, test = cut(whole, seed)
         artifact = fit(past, seed)
         quality_NM = predicted(artifact, test)
         seen_NM = test.rows.observed()
-        entries.append((quality_NM[seen_NM], test.rows.score_NM[seen_NM], np.nonzero(seen_NM)[1]))
+        row_A, candidate_A = np.nonzero(seen_NM)
+        entries.append(
+            (
+                quality_NM[seen_NM],
+                test.rows.score_NM[seen_NM],
+                candidate_A,
+                test.rows.group_N[row_A],
+            )
+        )
         proof.floors.append(check_floors(artifact, test))
         if seed < CHANGED_POOLS.get(run.pool, 0):
             proof.full.append(float(np.nanmean(earned(quality_NM, test))))
@@ -197,7 +206,9 @@ def _proof(run: Run) -> Proof:
             proof.additions.extend(additions(past, test, artifact, seed))
             proof.removals.append(removals(past, test, artifact, seed))
     columns = [np.concatenate(column) for column in zip(*entries, strict=True)]
-    return proof._replace(predicted_A=columns[0], score_A=columns[1], candidate_A=columns[2])
+    return proof._replace(
+        predicted_A=columns[0], score_A=columns[1], candidate_A=columns[2], group_A=columns[3]
+    )
 
 
 def large_set(data: Path) -> OutcomeTable:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from router.profile import Profile
     from training.benchmark.table import OutcomeTable
 
-NUM_EXAMPLES = (0, 8, 16, 32, 64, 128)
+NUM_EXAMPLES = (0, 8, 16, 32, 64, 128, 512, 1024)
 MAX_SUBSETS = 60
 NUM_RESAMPLES = 2000
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from training.benchmark.table import OutcomeTable
 
 NUM_BINS = 10
+NUM_DRAWS = 400
 MIN_OUTCOMES = 300
 MANY_OUTCOMES = 1000
 """Chance alone gives a perfect forecast an error of up to sqrt(0.25 * 10 / n) * 0.8: 0.07 for 300
@@ -45,6 +46,34 @@ def calibration_error(predicted_N: NDArray[np.float64], score_N: NDArray[np.floa
     bin_N = np.minimum((predicted_N * NUM_BINS).astype(int), NUM_BINS - 1)
     gap_B = np.bincount(bin_N, predicted_N - score_N, NUM_BINS)
     return float(np.abs(gap_B).sum() / max(len(score_N), 1))
+
+
+def chance_error(
+    predicted_N: NDArray[np.float64],
+    score_N: NDArray[np.float64],
+    group_N: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> float:
+    """Return the error that a perfectly calibrated forecast stays under in 95 % of draws.
+
+    Deviations from each bin's mean get a random sign by group (wild cluster bootstrap, Cameron
+    2008), so that copies of one question count as what they are.
+    """
+    bin_N = np.minimum((predicted_N * NUM_BINS).astype(int), NUM_BINS - 1)
+    apart_N = predicted_N - score_N
+    mean_B = np.bincount(bin_N, apart_N, NUM_BINS) / np.maximum(
+        np.bincount(bin_N, minlength=NUM_BINS), 1
+    )
+    _, cluster_N = np.unique(group_N, return_inverse=True)
+    shape = (int(cluster_N.max()) + 1, NUM_BINS)
+    cell_N = cluster_N * NUM_BINS + bin_N
+    sums_CB = np.bincount(cell_N, apart_N - mean_B[bin_N], shape[0] * NUM_BINS).reshape(shape)
+    count_B = (np.bincount(cell_N, minlength=sums_CB.size).reshape(shape) > 0).sum(axis=0)
+    # The mean that was taken off is the groups' own, which makes them look closer than they are.
+    sums_CB *= np.sqrt(count_B / np.maximum(count_B - 1, 1))
+    signs_SC = rng.choice([-1.0, 1.0], (NUM_DRAWS, shape[0]))
+    drawn_S = np.abs(signs_SC @ sums_CB).sum(axis=1)
+    return float(np.percentile(drawn_S, 95) / len(apart_N))
 
 
 def check_floors(artifact: RouterArtifact, test: OutcomeTable) -> list[FloorCheck]:

@@ -18,7 +18,12 @@ from training.benchmark.pool_changes import (
     regret_shares,
     removals,
 )
-from training.benchmark.reliability import FloorCheck, calibration_error, check_floors
+from training.benchmark.reliability import (
+    FloorCheck,
+    calibration_error,
+    chance_error,
+    check_floors,
+)
 from training.benchmark.speed import (
     enlarged,
     interleaved_ms,
@@ -196,3 +201,17 @@ def test_sets_can_lose_a_column_and_forget_entries(world):
 def test_permuted_candidates_keep_their_scores(world):
     """From two to a thousand candidates no score moves by more than a millionth."""
     assert permutation_error(world.artifact, world.test.rows.features_NF) <= 1e-6
+
+
+def test_a_calibrated_forecast_stays_under_its_chance_error():
+    """In about 95 % of draws, although each answer comes five times."""
+    rng = np.random.default_rng(0)
+    within = []
+    for _ in range(100):
+        predicted_C = rng.random(200)
+        score_C = (rng.random(200) < predicted_C).astype(float)
+        predicted_N, score_N = np.repeat(predicted_C, 5), np.repeat(score_C, 5)
+        group_N = np.repeat(np.arange(200), 5)
+        limit = chance_error(predicted_N, score_N, group_N, rng)
+        within.append(calibration_error(predicted_N, score_N) <= limit)
+    assert 85 <= sum(within) <= 100

@@ -221,9 +221,9 @@ def test_a_newcomer_is_known_better_with_every_outcome(world, fitted):
     assert stds[0] > stds[1] > stds[2]
 
 
-@pytest.mark.parametrize(("num_labelled", "share"), [(64, 0.3), (256, 0.8)])
+@pytest.mark.parametrize(("num_labelled", "share"), [(96, 0.3), (256, 0.8)])
 def test_a_strong_newcomer_is_preferred_on_its_kind(world, fitted, num_labelled, share):
-    """After 64 labelled rows it is expected to be the best there, and nowhere else.
+    """After 96 labelled rows it is expected to be the best there, and nowhere else.
 
     A quarter of the rows are of its kind; single predictions still scatter by the others' noise.
     """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from router.anchors import Anchors
 from router.candidate import Price
 from router.errors import ArtifactError, InvalidInputError
-from router.query_model import LevelPrior, QueryModel, reference_cost_usd
+from router.query_model import FEW_OUTCOMES, LevelPrior, QueryModel, reference_cost_usd
 
 ANCHORS = Anchors(
     points_AD=np.eye(3, 2, dtype=np.float32),
@@ -65,15 +65,21 @@ def test_no_outcome_leaves_the_prior():
 
 @given(st.integers(0, 1000), st.integers(1, 80))
 def test_a_token_is_the_posterior_mode(seed, num_rows):
-    """Prior + (BᵀWB + P)⁻¹ BᵀW (y - B (difficulty + prior)), in double precision."""
+    """Prior + (BᵀWB + P)⁻¹ BᵀW (y - B (difficulty + prior)), in double precision.
+
+    P holds all but the level back while outcomes are few; the deviation does without that.
+    """
     basis_NR, score_N, weight_N = outcomes(seed, num_rows)
     token_R, std_K = MODEL.estimate_token(basis_NR, score_N, weight_N, DEAR)
     prior_R = MODEL.prior_token(DEAR).astype(np.float64)
-    left_RR = basis_NR.T @ (weight_N[:, None] * basis_NR) + np.diag(MODEL.penalties())
+    gram_RR = basis_NR.T @ (weight_N[:, None] * basis_NR)
+    held = 1 + (FEW_OUTCOMES / max(weight_N.sum(), 1.0)) ** 2
+    held_R = MODEL.penalties() * np.where(np.arange(4) > 0, held, 1.0)
+    left_RR = gram_RR + np.diag(held_R)
     missed_N = score_N - basis_NR @ (MODEL.difficulty_R + prior_R)
     step_R = np.linalg.solve(left_RR, basis_NR.T @ (weight_N * missed_N))
     assert token_R == pytest.approx(prior_R + step_R, abs=1e-3)
-    expected_K = 0.4 * np.sqrt(MODEL.energy_KR @ (1.0 / np.diag(left_RR)))
+    expected_K = 0.4 * np.sqrt(MODEL.energy_KR @ (1.0 / (np.diag(gram_RR) + MODEL.penalties())))
     assert std_K == pytest.approx(expected_K, rel=1e-4)
 
 
