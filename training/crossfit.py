@@ -9,7 +9,7 @@ Axis legend: N = rows, R = basis functions, M = candidates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -43,6 +43,34 @@ MIN_NOISE_STD = 0.05
 
 NUM_SWEEPS = 3
 """Alternations between difficulty and tokens from a cold start; one from a nearby penalty."""
+
+
+def _alone(quality_NM: NDArray[np.float32]) -> NDArray[np.float32]:
+    return quality_NM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Workers that share the folds, and how far they have come.
+
+    All see the same rows and walk the same search, so that each ends with the same router.
+    """
+
+    rank: int = 0
+    """Of this worker, from 0."""
+
+    size: int = 1
+    """Workers in all."""
+
+    add_up: Callable[[NDArray[np.float32]], NDArray[np.float32]] = _alone
+    """Sums an array over the workers; each gets the sum."""
+
+    errors: dict[str, float] = field(default_factory=dict)
+    """Error by stage and penalties: what a checkpoint holds. What stands here is not fitted again
+    when a training that was cut off goes on."""
+
+    on_error: Callable[[], None] = lambda: None
+    """Called after each new error, by every worker alike."""
 
 
 class Penalties(NamedTuple):
@@ -125,24 +153,26 @@ def cross_fit(
     fold_N: NDArray[np.int64],
     *,
     shares_penalty: bool = False,
+    crew: Crew | None = None,
 ) -> CrossFit:
     """Choose both penalties on left-out folds.
 
     A first look, with few basis functions and no more folds than needed, gives the difficulty's
     penalty and where the token's lies; the token's is then chosen among its neighbours with all.
     """
-    run = _Folds(basis_NR, score_NM, weight_NM, fold_N)
+    run = _Folds(basis_NR, score_NM, weight_NM, fold_N, crew=crew or Crew())
     difficulty, token = _first_look(run)
     if shares_penalty:
-        token, quality_NM = difficulty, run.predict(Penalties(difficulty, difficulty))
+        token = difficulty
     else:
-        nearby = PENALTIES[max(PENALTIES.index(token) - 1, 0) :]
-        token, quality_NM = _search(
-            lambda p: run.predict(Penalties(difficulty, p)),
+        token = _search(
+            "token",
+            [Penalties(difficulty, p) for p in PENALTIES[max(PENALTIES.index(token) - 1, 0) :]],
+            run,
             run.difference_error,
-            penalties=nearby,
             patience=1,
-        )
+        ).token
+    quality_NM = run.predict(Penalties(difficulty, token))
     error_NM = np.where(weight_NM > 0, quality_NM - score_NM, 0.0)
     noise = _mean_square(error_NM, weight_NM)
     return CrossFit(
@@ -152,36 +182,42 @@ def cross_fit(
     )
 
 
-def _first_look(run: _Folds) -> tuple[float, float]:
+def _first_look(run: _Folds) -> Penalties:
     """Return the penalties of difficulty and token that suit the leading basis functions.
 
     Both parts share a penalty at first, and the best for the shared error is the difficulty's.
     With that one held, the token's is chosen by the error of differences.
     """
     look = run.leading(SEARCH_FUNCTIONS, SEARCH_ROWS)
-    difficulty, _ = _search(lambda p: look.predict(Penalties(p, p)), look.shared_error)
+    shared = [Penalties(p, p) for p in PENALTIES]
+    difficulty = _search("shared", shared, look, look.shared_error).difficulty
     # The search ended at small penalties; a sweep from there does not forget them.
     look.forget()
-    token, _ = _search(lambda p: look.predict(Penalties(difficulty, p)), look.difference_error)
-    return difficulty, token
+    pairs = [Penalties(difficulty, p) for p in PENALTIES]
+    return _search("look", pairs, look, look.difference_error)
 
 
 def _search(
-    predict: Callable[[float], NDArray[np.float32]],
+    stage: str,
+    tried: Sequence[Penalties],
+    folds: _Folds,
     error: Callable[[NDArray[np.float32]], float],
     *,
-    penalties: Sequence[float] = PENALTIES,
     patience: int = PATIENCE,
-) -> tuple[float, NDArray[np.float32]]:
-    """Walk from the largest penalty down while the error falls; return the best one found."""
-    best, best_NM, least, num_worse = penalties[0], np.empty((0, 0), np.float32), np.inf, 0
-    for penalty in penalties:
-        quality_NM = predict(penalty)
-        if (found := error(quality_NM)) < least:
-            best, best_NM, least, num_worse = penalty, quality_NM, found, 0
+) -> Penalties:
+    """Walk from the largest penalties down while the error falls; return the best ones found."""
+    crew = folds.crew
+    best, least, num_worse = tried[0], np.inf, 0
+    for penalties in tried:
+        key = f"{stage} {penalties.difficulty:g} {penalties.token:g}"
+        if key not in crew.errors:
+            crew.errors[key] = error(folds.predict(penalties))
+            crew.on_error()
+        if crew.errors[key] < least:
+            best, least, num_worse = penalties, crew.errors[key], 0
         elif (num_worse := num_worse + 1) == patience:
             break
-    return best, best_NM
+    return best
 
 
 class _Folds:
@@ -194,9 +230,11 @@ class _Folds:
         weight_NM: NDArray[np.float32],
         fold_N: NDArray[np.int64],
         *,
+        crew: Crew,
         num_rows: float = np.inf,
     ) -> None:
         """Take all folds, or the first that leave out ``num_rows`` rows together."""
+        self.crew = crew
         self._basis_NR, self._weight_NM, self._fold_N = basis_NR, weight_NM, fold_N
         self._score_NM = np.where(weight_NM > 0, score_NM, np.float32(0.0))
         self._warm: dict[int, Weights] = {}
@@ -208,23 +246,33 @@ class _Folds:
     def leading(self, num_functions: int, num_rows: float) -> _Folds:
         """Return the same with the first basis functions and folds only."""
         basis_NR = np.ascontiguousarray(self._basis_NR[:, :num_functions])
-        return _Folds(basis_NR, self._score_NM, self._weight_NM, self._fold_N, num_rows=num_rows)
+        return _Folds(
+            basis_NR,
+            self._score_NM,
+            self._weight_NM,
+            self._fold_N,
+            crew=self.crew,
+            num_rows=num_rows,
+        )
 
     def forget(self) -> None:
         """Start the next prediction from nothing."""
         self._warm.clear()
 
     def predict(self, penalties: Penalties) -> NDArray[np.float32]:
-        """Return each left-out row's prediction by the weights of the other folds; 0 elsewhere."""
+        """Return each left-out row's prediction by the weights of the other folds; 0 elsewhere.
+
+        The crew's workers take the folds in turns.
+        """
         quality_NM = np.zeros_like(self._score_NM)
-        for fold in self._left_out:
+        for fold in self._left_out[self.crew.rank :: self.crew.size]:
             out_N = self._fold_N == fold
             kept_NM = np.where(out_N[:, None], np.float32(0.0), self._weight_NM)
             warm = self._warm.get(fold)
             weights = fit_weights(self._basis_NR, self._score_NM, kept_NM, penalties, warm)
             self._warm[fold] = weights
             quality_NM[out_N] = weights.quality(self._basis_NR[out_N])
-        return quality_NM
+        return self.crew.add_up(quality_NM)
 
     def error(self, quality_NM: NDArray[np.float32]) -> float:
         """Return the mean squared error."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from router.candidate import Candidate
     from router.features.schema import FeatureSchema
     from router.profile import Profile
-    from training.crossfit import CrossFit, Weights
+    from training.crossfit import Crew, CrossFit, Weights
     from training.dataset import TrainingSet
 
 __all__ = ["FitConfig", "FitReport", "PolicyValue", "add_profile", "fit_router"]
@@ -84,6 +84,7 @@ def fit_router(
     schema: FeatureSchema,
     candidates: Sequence[Candidate],
     on_stage: Callable[[str], None] = lambda _: None,
+    crew: Crew | None = None,
 ) -> tuple[RouterArtifact, FitReport]:
     """Train a router.
 
@@ -93,6 +94,7 @@ def fit_router(
         schema: Layout of the raw features.
         candidates: The set's columns, in order.
         on_stage: Told what begins.
+        crew: The workers that share the folds, and where a training that was cut off goes on.
 
     Raises:
         InvalidInputError: If there is no row, no label, or the columns do not match.
@@ -102,7 +104,14 @@ def fit_router(
     rows = _lay_out(training_set, config, schema)
     weight_NM = count_weights(rows.inverse_NM)
     on_stage("penalties, on left-out folds")
-    crossed = _crossed(rows, weight_NM, config)
+    crossed = cross_fit(
+        rows.basis_NR,
+        training_set.score_NM,
+        weight_NM,
+        training_set.folds(config.num_folds, config.seed),
+        shares_penalty=config.shares_penalty,
+        crew=crew,
+    )
     on_stage("difficulty and capability tokens")
     weights = fit_weights(rows.basis_NR, training_set.score_NM, weight_NM, crossed.penalties)
     queries = _query_model(rows, weights, crossed, candidates)
@@ -121,16 +130,6 @@ def fit_router(
         training_summary=_summary(config, report, training_set),
     )
     return artifact, report
-
-
-def _crossed(rows: _Rows, weight_NM: NDArray[np.float32], config: FitConfig) -> CrossFit:
-    return cross_fit(
-        rows.basis_NR,
-        rows.training_set.score_NM,
-        weight_NM,
-        rows.training_set.folds(config.num_folds, config.seed),
-        shares_penalty=config.shares_penalty,
-    )
 
 
 def _query_model(

@@ -3,10 +3,13 @@
 Axis legend: N = rows, R = basis functions, M = candidates.
 """
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from training.crossfit import PENALTIES, Penalties, cross_fit, fit_weights
+from training.crossfit import PENALTIES, Crew, Penalties, cross_fit, fit_weights
 
 NUM_ROWS, NUM_FUNCTIONS, NUM_CANDIDATES = 300, 12, 4
 
@@ -102,3 +105,41 @@ def test_a_warm_start_leads_to_the_same_fit():
         for start in (None, far)
     )
     assert np.abs(cold.quality(basis_NR) - warm.quality(basis_NR)).max() < 1e-3
+
+
+def test_a_crew_of_three_predicts_as_one_worker():
+    """Folds are shared, errors agree, and so does what comes out."""
+    rows = world(difference=0.2)
+    alone = cross_fit(*rows)
+    barrier, parts = threading.Barrier(3), {}
+
+    def member(rank):
+        def add_up(array):
+            parts[rank] = array
+            barrier.wait()
+            total = sum(parts[r] for r in range(3))
+            barrier.wait()
+            return total
+
+        return cross_fit(*rows, crew=Crew(rank=rank, size=3, add_up=add_up))
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(member, range(3)))
+    for crossed in found:
+        assert crossed.penalties == alone.penalties
+        assert np.allclose(crossed.quality_NM, alone.quality_NM, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_steps", [1, 5, 9])
+def test_a_search_goes_on_where_it_was_cut_off(num_steps):
+    """Errors that a checkpoint holds are not computed again, and the end is the same."""
+    rows = world(difference=0.2)
+    whole = Crew()
+    expected = cross_fit(*rows, crew=whole)
+    kept = dict(list(whole.errors.items())[:num_steps])
+    new = []
+    resumed = Crew(errors=kept, on_error=lambda: new.append(1))
+    crossed = cross_fit(*rows, crew=resumed)
+    assert crossed.penalties == expected.penalties
+    assert np.allclose(crossed.quality_NM, expected.quality_NM, atol=1e-3)
+    assert len(new) == len(whole.errors) - num_steps
