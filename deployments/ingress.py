@@ -76,7 +76,11 @@ class Ingress:
         self._dispatcher = Dispatcher(lambda: self._watcher.pool)
         self._metrics = RequestMetrics()
         self._recorder = OutcomeRecorder(
-            settings.outcome_log, flush_s=settings.outcome_flush_s, features=self._features
+            settings.outcome_log,
+            flush_s=settings.outcome_flush_s,
+            features=self._features,
+            spool=settings.outcome_log_spool,
+            max_spool_bytes=settings.outcome_log_spool_bytes,
         )
         loop = asyncio.get_event_loop()
         self._tasks = [
@@ -133,14 +137,19 @@ class Ingress:
     async def outcomes(self, request: Request) -> Response:
         """Take labels: quality scores of past answers."""
         try:
-            labels = parse_labels(await request.body())
+            labels = parse_labels(
+                await request.body(), metric_weights=self._settings.label_metric_weights
+            )
         except PointsmanError as error:
             return error_response(error)
         for label in labels:
             if not await asyncio.to_thread(self._recorder.knows, label.decision_id):
                 return not_found("decision_id", label.decision_id)
-        for label in labels:
-            self._recorder.add_label(label)
+        try:
+            await self._recorder.add_labels(labels)
+        except (OSError, PointsmanError) as error:
+            logger.exception("labels are refused")
+            return error_response(error)
         return JSONResponse({"accepted": len(labels)})
 
     @http.get("/v1/models")

@@ -6,20 +6,20 @@ import asyncio
 import dataclasses
 import logging
 import os
-import secrets
 import socket
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from deployments.router_deployment import Question
 from monitoring.outcome import OUTCOME_SCHEMA
-from monitoring.outcome_log import SegmentWriter, read_table
+from monitoring.outcome_log import SegmentWriter, SpoolLimits, read_table
 from router.records import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -34,31 +34,50 @@ logger = logging.getLogger("pointsman.outcomes")
 NUM_RECENT = 20_000
 """Receipts kept at hand; older ones are looked up in the log."""
 
+_MAX_PAUSE_S = 60.0
+"""Between tries to reach a store that is away."""
+
 
 class OutcomeRecorder:
     """Keeps recent receipts and writes the log in the background.
 
     Args:
-        root: Folder of the outcome log.
+        root: The outcome log: a folder, or ``s3://bucket/prefix``.
         flush_s: Seconds between segments.
         features: Computes the features of a question whose decision was made without them.
+        spool: Local folder of rows that are not in the log yet; ``<root>/.spool`` if None.
+        max_spool_bytes: Most that may lie there of outcomes, and of labels. Beyond it the oldest
+            outcomes are dropped; labels, which were acknowledged, never are: new ones are refused.
     """
 
     def __init__(
         self,
-        root: Path,
+        root: str | Path,
         *,
         flush_s: float,
         features: Callable[[Question], Awaitable[tuple[str, NDArray[np.float32]]]],
+        spool: Path | None = None,
+        max_spool_bytes: int = 1 << 30,
     ) -> None:
         """Open nothing yet."""
-        # A restarted container has its old host name and process number on the same day.
-        writer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        writer = f"{socket.gethostname()}-{os.getpid()}"
         self._root = root
         self._flush_s = flush_s
         self._features = features
-        self._outcomes = SegmentWriter(root, "outcomes", writer=writer)
-        self._labels = SegmentWriter(root, "labels", writer=writer)
+        self._outcomes, self._labels = (
+            SegmentWriter(
+                root,
+                table,
+                writer=writer,
+                spool=spool,
+                limits=SpoolLimits(max_spool_bytes=max_spool_bytes, drops_oldest=drops_oldest),
+            )
+            for table, drops_oldest in (("outcomes", True), ("labels", False))
+        )
+        # Threads of their own: a store that is away must not keep labels, nor other work of the
+        # process, waiting.
+        self._shipper = ThreadPoolExecutor(1, thread_name_prefix="pointsman-ship")
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="pointsman-sync")
         self._recent: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._pending: set[asyncio.Task[None]] = set()
         self._num_without_features = 0
@@ -93,9 +112,16 @@ class OutcomeRecorder:
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
-    def add_label(self, label: Label) -> None:
-        """Take a label."""
-        self._labels.append(label)
+    async def add_labels(self, labels: Sequence[Label]) -> None:
+        """Take labels; on return they would survive a power cut. Calls that wait share one sync.
+
+        Raises:
+            InvalidInputError: If a label fits the log's columns not; none is kept.
+            OSError: If the disk is full or broken, or holds too many labels that the store does
+                not take; the caller may try again.
+        """
+        offer = self._labels.offer_durably(labels)
+        await asyncio.get_running_loop().run_in_executor(self._syncer, self._labels.settle, offer)
 
     def knows(self, decision_id: str) -> bool:
         """Return whether a decision was made here or stands in the log."""
@@ -151,15 +177,40 @@ class OutcomeRecorder:
             "without_features": self._num_without_features,
         }
 
+    def log_counts(self) -> dict[str, dict[str, int]]:
+        """Return what became of the rows of each table, in rows and bytes since the start."""
+        return {"outcomes": self._outcomes.counts(), "labels": self._labels.counts()}
+
     async def run(self) -> None:
-        """Write segments forever. Cancel the task to stop."""
-        while True:
-            await asyncio.sleep(self._flush_s)
+        """Bring rows to disk as they come, and commit segments forever. Cancel the task to stop.
+
+        What is not committed by then stays in the spool for the next recorder.
+        """
+        self._outcomes.start()
+        pause_s = self._flush_s
+        try:
+            while True:
+                await asyncio.sleep(pause_s)
+                is_committed = await asyncio.get_running_loop().run_in_executor(
+                    self._shipper, self._flush
+                )
+                pause_s = self._flush_s if is_committed else min(2 * pause_s, _MAX_PAUSE_S)
+        finally:
             for writer in (self._outcomes, self._labels):
-                try:
-                    await asyncio.to_thread(writer.flush)
-                except OSError:
-                    logger.exception("the outcome log cannot be written; rows are kept")
+                writer.close()
+            for executor in (self._shipper, self._syncer):
+                executor.shutdown(wait=False)
+
+    def _flush(self) -> bool:
+        """Commit what was taken; return whether the store took all of it."""
+        is_committed = True
+        for writer in (self._outcomes, self._labels):
+            try:
+                writer.flush()
+            except OSError:
+                is_committed = False
+                logger.exception("the outcome log cannot be written; rows are kept")
+        return is_committed
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from monitoring.outcome_log import spool_folder
+from router.exploration import Draw
 
 
 class RouterSettings(BaseModel):
@@ -30,11 +34,27 @@ class RouterSettings(BaseModel):
     registry_poll_s: float = Field(default=5.0, gt=0)
     """Seconds between looks at the alias."""
 
-    outcome_log: Path
-    """Folder of the outcome log."""
+    outcome_log: str = Field(min_length=1)
+    """The outcome log: a folder, or ``s3://bucket/prefix``; endpoint, region and credentials in
+    the usual AWS environment variables."""
+
+    outcome_log_spool: Path | None = None
+    """Folder on a local disk for rows that are not in the log yet; ``<outcome_log>/.spool`` if
+    None. Needed with ``s3://``. What lies there when an ingress dies is committed by the next one
+    that uses the same folder."""
+
+    outcome_log_spool_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """Most that may lie in the spool of each ingress, of outcomes and of labels. Beyond it the
+    oldest outcomes are dropped and counted, and new labels refused."""
 
     outcome_flush_s: float = Field(default=2.0, gt=0)
-    """Seconds between segments; what a killed ingress loses at most."""
+    """Seconds between segments; in an outage of the store the pause grows to a minute."""
+
+    label_metric_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
+    """Weight of each named metric in a label's score, where a label states no score; equal ones
+    when empty. Metrics that are not named here do not count."""
 
     encoders: Path
     """Folder that ``python -m router.features.build`` filled."""
@@ -55,7 +75,37 @@ class RouterSettings(BaseModel):
     """For requests that name none."""
 
     explore_share: float = Field(default=0.0, ge=0, le=1)
-    """Probability of a uniform draw, for requests that do not forbid exploring."""
+    """Probability of an exploring draw, for requests that do not forbid it."""
+
+    explore_draw: Draw = Draw.UNIFORM
+    """How that share is spread: ``uniform``, or ``thompson`` by the odds of being the best."""
+
+    explore_daily_usd: float | None = Field(default=1.0, ge=0)
+    """Most USD above the greedy choices that exploring may be predicted to cost in a day of UTC,
+    all router replicas together; no limit if None."""
+
+    explore_daily_quality: float | None = Field(default=50.0, ge=0)
+    """Most quality that exploring may be predicted to give up in a day; 1 is one answer wrong
+    instead of right. No limit if None."""
+
+    explore_state: Path = Path(".run/exploration")
+    """Folder in which router replicas keep what they spent; on several machines a shared one."""
+
+    probation_share: float = Field(default=0.05, ge=0, le=1)
+    """Share of the queries for which a newcomer is eligible of whom only the price is known. It
+    grows to 1 as its profile becomes as certain as those the router was trained with."""
+
+    probation_caution: float = Field(default=1.0, ge=0)
+    """Least standard deviations taken off a newcomer's expected quality."""
+
+    shadow_load: float = Field(default=0.1, ge=0, le=1)
+    """Most of a router replica's time for scoring the challenger on live traffic; off if 0."""
+
+    watch_alpha: float = Field(default=0.05, gt=0, lt=1)
+    """Probability of ever rolling back a new champion that is no worse than the one before."""
+
+    watch_tolerance: float = Field(default=0.01, ge=0, le=1)
+    """Quality that a new champion may earn less before it is rolled back."""
 
     deadline_s: float = Field(default=60.0, gt=0)
     """From a request's arrival to the first byte of its answer."""
@@ -77,3 +127,8 @@ class RouterSettings(BaseModel):
 
     num_ingress_replicas: int = Field(default=1, ge=1)
     """Replicas of the ingress."""
+
+    @model_validator(mode="after")
+    def _a_remote_log_has_a_local_spool(self) -> Self:
+        spool_folder(self.outcome_log, self.outcome_log_spool)
+        return self

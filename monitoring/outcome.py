@@ -3,6 +3,9 @@
 The columns below are the contract between serving and learning. Rows hold no image, no prompt and
 no reply; ``query_sha256`` tells equal queries apart without revealing them. Columns named in the
 plural run over the pool's candidates, in the order of ``candidate_ids``.
+
+``propensity`` is that of ``choice``. A row whose ``answered_by`` is another is left out of
+learning: how probable that answer was depends on who failed, and is not known.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from router.records import Decision, QueryShape, Routing
@@ -81,8 +85,15 @@ OUTCOME_SCHEMA = pa.schema(
         ("input_tokens", pa.int32()),
         ("output_tokens", pa.int32()),
         ("cost_usd", pa.float64()),
+        ("propensities", pa.list_(pa.float64())),
+        ("regret_usd", pa.float64()),
+        ("regret_quality", pa.float32()),
+        ("shadow_choice", pa.string()),
+        ("shadow_version", pa.string()),
     ]
 )
+
+_METRIC = pa.struct([("name", pa.string()), ("value", pa.float32())])
 
 LABEL_SCHEMA = pa.schema(
     [
@@ -92,6 +103,7 @@ LABEL_SCHEMA = pa.schema(
         ("score", pa.float32()),
         ("source", pa.string()),
         ("grader_version", pa.string()),
+        ("metrics", pa.list_(_METRIC)),
     ]
 )
 
@@ -149,9 +161,11 @@ class Outcome:
     tenant: str | None = None
 
     def row(self) -> dict[str, Any]:
-        """Return the row of ``OUTCOME_SCHEMA``."""
+        """Return the row of ``OUTCOME_SCHEMA``; features stay an array.
+
+        A list of 1,700 numbers would make the row seven times as dear to the request.
+        """
         decision, routing, usage = self.decision, self.routing, self.usage
-        features_F = decision.features_F
         return {
             "schema_version": SCHEMA_VERSION,
             "decision_id": decision.decision_id,
@@ -159,7 +173,7 @@ class Outcome:
             "tenant": self.tenant,
             "router_version": decision.router_version,
             "feature_schema_hash": decision.feature_schema_hash,
-            "features": None if features_F is None else features_F.tolist(),
+            "features": decision.features_F,
             "query_sha256": self.query_sha256,
             "num_chars": self.shape.num_chars,
             "num_images": self.shape.num_images,
@@ -199,6 +213,11 @@ class Outcome:
             "input_tokens": None if usage is None else usage.input_tokens,
             "output_tokens": None if usage is None else usage.output_tokens,
             "cost_usd": None if usage is None else usage.cost_usd,
+            "propensities": decision.propensities,
+            "regret_usd": decision.regret_usd,
+            "regret_quality": decision.regret_quality,
+            "shadow_choice": decision.shadow_choice or None,
+            "shadow_version": decision.shadow_version or None,
         }
 
 
@@ -207,12 +226,19 @@ class Label:
     """A quality score of one answer, from a grader or a user."""
 
     time: datetime
+    """When it was given, in UTC; of two labels of one source the later one counts."""
+
     decision_id: str
     score: float
     """0 to 1."""
 
     source: str
+    """Who scored: a class such as ``gold`` or ``user``, or ``class:name``; see
+    `monitoring.label_precedence`."""
+
     grader_version: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Named parts of the score, each 0 to 1; none where one number was given."""
 
     def row(self) -> dict[str, Any]:
         """Return the row of ``LABEL_SCHEMA``."""
@@ -223,4 +249,6 @@ class Label:
             "score": self.score,
             "source": self.source,
             "grader_version": self.grader_version,
+            "metrics": [{"name": name, "value": value} for name, value in self.metrics.items()]
+            or None,
         }

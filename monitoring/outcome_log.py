@@ -1,150 +1,356 @@
-"""Step 7, log: append outcome rows and labels as Parquet segments, and read them back.
+"""Step 7, log: take outcome rows and labels, keep them over a crash, commit them as segments.
 
-Layout: ``<root>/<table>/date=YYYY-MM-DD/<writer>-<sequence>.parquet``. A segment appears whole or
-not at all: it is written under a dotted name, which readers skip, and then renamed.
+    append ──> memory ──(milliseconds)──> spool on the local disk ──(seconds)──> segment store
+
+The request path pays for the first arrow only. A row is in the store exactly once: a segment is
+named after its spool file, so that a second try finds the first one's segment.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import logging
-import os
 import threading
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
-from monitoring.outcome import LABEL_SCHEMA, OUTCOME_SCHEMA
+from monitoring.log_reader import origin_of, read_table, scan
+from monitoring.segment import TABLES, Origin, Row, by_date, lay_out, segment_bytes
+from monitoring.segment_store import LocalStore, StoredFile, open_store, segment_key
+from monitoring.spool import DamagedSpoolError, Spool, SpoolFile, read_spool_file
+from router.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
-    from pathlib import Path
+
+__all__ = ["TABLES", "Durable", "Row", "SegmentWriter", "SpoolLimits", "read_table", "scan"]
 
 logger = logging.getLogger("pointsman.outcomes")
 
-TABLES = {"outcomes": OUTCOME_SCHEMA, "labels": LABEL_SCHEMA}
-"""Schema of each table of the log."""
+_LINGER_S = 0.002
+"""Rows that come within it share a frame: under load a frame a row would cost 28 times as much."""
+
+_FRAME_ROWS = 512
+_PAUSE_S = 1.0
 
 
-class Row(Protocol):
-    """Anything with a time that can lay itself out as a row."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolLimits:
+    """What a writer may take up while the disk or the store is slow."""
+
+    max_buffered_rows: int = 20_000
+    """In memory, on their way to the spool; beyond it the oldest are dropped and counted."""
+
+    max_spool_bytes: int = 1 << 30
+    """On disk, on their way to the store."""
+
+    drops_oldest: bool = True
+    """Whether a full spool drops its oldest rows; else it refuses new ones."""
 
     @property
-    def time(self) -> datetime:
-        """When it happened, in UTC."""
-        ...
+    def max_file_bytes(self) -> int:
+        """Of one spool file; the rows of one date in it become a segment."""
+        return min(64 << 20, self.max_spool_bytes // 4)
 
-    def row(self) -> dict[str, Any]:
-        """Return the columns by name."""
-        ...
+
+@dataclass(slots=True, eq=False)
+class Durable:
+    """Rows of which somebody waits to hear that they are safe."""
+
+    rows: Sequence[Row]
+    is_safe: bool = False
+    error: Exception | None = None
 
 
 class SegmentWriter:
-    """Buffers the rows of one table and writes them as segments.
+    """Takes the rows of one table and commits them as segments.
 
-    ``append`` only takes a lock and a list; files are written by ``flush``, which the owner calls
-    off the request path.
+    ``append`` takes a lock and a list, and never fails. ``start`` lets a thread of this writer
+    bring rows to the spool as they come; without it they go there with the next ``flush``, which
+    the owner calls off the request path.
 
     Args:
-        root: The log's folder.
+        root: The log: a local folder, or ``s3://bucket/prefix``.
         table: A key of ``TABLES``.
-        writer: Name unique among all writers of the log.
-        max_buffered: Most rows held; beyond it the oldest are dropped and counted.
+        writer: Begins the names of the segments.
+        spool: Local folder for rows on their way; ``<root>/.spool`` if None.
+        limits: How much may be on its way.
     """
 
-    def __init__(self, root: Path, table: str, *, writer: str, max_buffered: int = 50_000) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        table: str,
+        *,
+        writer: str,
+        spool: Path | None = None,
+        limits: SpoolLimits | None = None,
+    ) -> None:
         """Start with an empty buffer; no file is touched."""
-        self._folder = root / table
-        self._schema = TABLES[table]
-        self._writer = writer
-        self._max_buffered = max_buffered
+        self._table = table
+        self._limits = limits or SpoolLimits()
+        self._store = open_store(root)
+        self._spool = Spool(
+            spool_folder(root, spool) / table, writer, max_file_bytes=self._limits.max_file_bytes
+        )
         self._rows: list[Row] = []
-        self._sequence = 0
-        self._lock = threading.Lock()
-        self._flush_lock = threading.Lock()
+        self._durable: list[Durable] = []
+        self._buffer_lock = threading.Lock()
+        # Taken in this order where both are: shipping, spooling, buffer.
+        self._ship_lock = threading.Lock()
+        self._spool_lock = threading.Lock()
+        self._shipping: SpoolFile | None = None
+        self._wake = threading.Event()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.num_spooled = 0
         self.num_written = 0
         self.num_dropped = 0
+        self.num_retries = 0
+        self.num_bytes = 0
+        self.num_waiting_bytes = 0
+
+    def start(self) -> None:
+        """Bring rows to the spool in the background from now on."""
+        if self._thread is None:
+            name = f"pointsman-spool-{self._table}"
+            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread.start()
 
     def append(self, row: Row) -> None:
         """Take a row. Never blocks on a file."""
-        with self._lock:
+        with self._buffer_lock:
             self._rows.append(row)
-            self._drop_oldest()
+            self._bound_buffer()
+        self._wake.set()
 
-    def flush(self) -> int:
-        """Write the buffered rows and return how many.
+    def offer_durably(self, rows: Sequence[Row]) -> Durable:
+        """Take rows that are to be safe once ``settle`` returns. Never blocks on a file."""
+        offer = Durable(rows)
+        with self._buffer_lock:
+            self._durable.append(offer)
+        return offer
 
-        A row that does not fit the columns is dropped and counted; it takes no other with it.
+    def settle(self, offer: Durable) -> None:
+        """Return when the rows would survive a power cut; offers that wait share one sync.
 
         Raises:
-            OSError: If the folder cannot be written; the rows are kept for the next try.
+            InvalidInputError: If a row fits the columns not; none of the offer is kept.
+            OSError: If the disk is full or broken; the rows may or may not be kept.
         """
-        with self._flush_lock:
-            with self._lock:
-                rows, self._rows = self._rows, []
-            by_date: dict[str, list[Row]] = defaultdict(list)
-            for row in rows:
-                by_date[row.time.strftime("%Y-%m-%d")].append(row)
-            num_before = self.num_written
-            for date in list(by_date):
-                try:
-                    self._write_segment(date, by_date[date])
-                except OSError:
-                    kept = [row for rest in by_date.values() for row in rest]
-                    with self._lock:
-                        self._rows = kept + self._rows
-                        self._drop_oldest()
-                    raise
-                del by_date[date]
+        with self._spool_lock:
+            if not offer.is_safe and offer.error is None:
+                self._spool_durable()
+        if offer.error is not None:
+            raise offer.error
+
+    def spool_now(self) -> None:
+        """Bring the rows in memory to the spool.
+
+        Raises:
+            OSError: If the disk refuses; the rows stay in memory.
+        """
+        with self._spool_lock:
+            self._spool_buffer()
+
+    def flush(self) -> int:
+        """Commit all rows that were taken, those of dead writers too; return how many.
+
+        Raises:
+            OSError: If spool or store cannot be written; the rows are kept for the next try.
+        """
+        with self._ship_lock:
+            num_before, failure = self.num_written, None
+            try:
+                with self._spool_lock:
+                    self._spool.adopt()
+                    self._spool_buffer()
+            except OSError as error:
+                # Shipping goes on: it is what makes room on a full disk.
+                failure = error
+            # A new file is sealed only once the old ones are gone, so that an outage leaves few
+            # large files and not many small ones.
+            self._ship_sealed()
+            with self._spool_lock:
+                self._spool.seal()
+            self._ship_sealed()
+            if failure is not None:
+                raise failure
             return self.num_written - num_before
 
-    def _drop_oldest(self) -> None:
-        num_excess = max(len(self._rows) - self._max_buffered, 0)
-        del self._rows[:num_excess]
-        self.num_dropped += num_excess
+    def close(self) -> None:
+        """Bring what is in memory to the spool, from which the next writer adopts it."""
+        self._closed.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(5 * _PAUSE_S)
+        with self._spool_lock:
+            try:
+                self._spool_buffer()
+            except OSError:
+                logger.exception("rows in memory are lost: the spool cannot be written")
+            self._spool.close()
 
-    def _write_segment(self, date: str, rows: Sequence[Row]) -> None:
-        table = self._lay_out([row.row() for row in rows])
-        if table.num_rows:
-            self._write(date, table)
-        self.num_written += table.num_rows
-        with self._lock:
-            self.num_dropped += len(rows) - table.num_rows
+    def counts(self) -> dict[str, int]:
+        """Return rows, tries and bytes since the start, and the bytes that wait in the spool."""
+        return {
+            "written": self.num_written,
+            "spooled": self.num_spooled,
+            "dropped": self.num_dropped,
+            "retries": self.num_retries,
+            "bytes": self.num_bytes,
+            "waiting_bytes": self.num_waiting_bytes,
+        }
 
-    def _lay_out(self, rows: list[dict[str, Any]]) -> pa.Table:
-        """Return the rows as a table, without those that the columns cannot hold."""
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            self._wake.wait()
+            self._closed.wait(_LINGER_S)
+            self._wake.clear()
+            try:
+                self.spool_now()
+            except OSError:
+                logger.exception("the spool cannot be written; rows wait in memory")
+                self._closed.wait(_PAUSE_S)
+                self._wake.set()
+
+    def _bound_buffer(self) -> None:
+        num_excess = max(len(self._rows) - self._limits.max_buffered_rows, 0)
+        if num_excess:
+            del self._rows[:num_excess]
+            self.num_dropped += num_excess
+
+    def _spool_buffer(self) -> None:
+        with self._buffer_lock:
+            rows, self._rows = self._rows, []
+        for start in range(0, len(rows), _FRAME_ROWS):
+            part = rows[start : start + _FRAME_ROWS]
+            batch = lay_out([row.row() for row in part], TABLES[self._table])
+            try:
+                self._to_spool(batch)
+            except OSError:
+                with self._buffer_lock:
+                    self._rows = rows[start:] + self._rows
+                    self._bound_buffer()
+                raise
+            self._spool.seal_if_full()
+            self._count_dropped(len(part) - batch.num_rows)
+
+    def _spool_durable(self) -> None:
+        with self._buffer_lock:
+            offers, self._durable = self._durable, []
+        for offer in offers:
+            try:
+                batch = lay_out([row.row() for row in offer.rows], TABLES[self._table])
+                if batch.num_rows == len(offer.rows):
+                    self._to_spool(batch)
+                else:
+                    message = f"a value fits no column of {self._table}; send texts and numbers"
+                    offer.error = InvalidInputError(message, self._table)
+            except OSError as error:
+                offer.error = error
         try:
-            return pa.Table.from_pylist(rows, schema=self._schema)
-        except (TypeError, ValueError, OverflowError) as error:
-            if len(rows) == 1:
-                logger.warning("a row is dropped: %s: %s", type(error).__name__, error)
-                return self._schema.empty_table()
-            half = len(rows) // 2
-            return pa.concat_tables([self._lay_out(rows[:half]), self._lay_out(rows[half:])])
+            self._spool.sync()
+        except OSError as error:
+            for offer in offers:
+                offer.error = offer.error or error
+        self._spool.seal_if_full()
+        for offer in offers:
+            offer.is_safe = offer.error is None
 
-    def _write(self, date: str, table: pa.Table) -> None:
-        folder = self._folder / f"date={date}"
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"{self._writer}-{self._sequence:08d}.parquet"
-        temporary = folder / f".{name}"
-        pq.write_table(table, temporary, compression="zstd")
-        os.replace(temporary, folder / name)  # noqa: PTH105 - os.replace is the atomic call
-        self._sequence += 1
+    def _to_spool(self, batch: pa.RecordBatch) -> None:
+        if batch.num_rows:
+            self._make_room(batch.nbytes)
+            self._spool.append(batch)
+            self.num_spooled += batch.num_rows
+            self.num_waiting_bytes = self._spool.size_bytes
+
+    def _make_room(self, num_bytes: int) -> None:
+        """Drop the oldest spool files, or refuse, until the bytes fit."""
+        while self._spool.size_bytes + num_bytes > self._limits.max_spool_bytes:
+            if not self._limits.drops_oldest:
+                raise OSError(errno.ENOSPC, f"the spool of {self._table} is full; mend the store")
+            files = [file for file in self._spool.sealed if file is not self._shipping]
+            if files:
+                self._spool.remove(files[0])
+                self._count_dropped(files[0].num_rows)
+                logger.warning("the spool is full: dropped %d rows", files[0].num_rows)
+            elif not self._spool.seal():
+                return
+
+    def _count_dropped(self, num_rows: int) -> None:
+        with self._buffer_lock:
+            self.num_dropped += num_rows
+
+    def _ship_sealed(self) -> None:
+        while (file := self._take_oldest()) is not None:
+            try:
+                is_shipped = self._ship(file)
+            except OSError:
+                self.num_retries += 1
+                self._shipping = None
+                raise
+            with self._spool_lock:
+                self._shipping = None
+                if is_shipped:
+                    self._spool.remove(file)
+                else:
+                    self._spool.set_aside(file)
+                    self._count_dropped(file.num_rows)
+                self.num_waiting_bytes = self._spool.size_bytes
+
+    def _take_oldest(self) -> SpoolFile | None:
+        with self._spool_lock:
+            self._shipping = next(iter(self._spool.sealed), None)
+            return self._shipping
+
+    def _ship(self, file: SpoolFile) -> bool:
+        """Commit the rows of a spool file; return False if the file must be set aside."""
+        try:
+            spooled = read_spool_file(file.path)
+        except DamagedSpoolError:
+            logger.exception("a spool file is set aside")
+            return False
+        if spooled.num_lost_bytes:
+            logger.warning("%d bytes of %s were torn", spooled.num_lost_bytes, file.name)
+        for date, rows in by_date(spooled.table):
+            if date in file.committed:
+                continue
+            data = segment_bytes(rows, Origin(digest=spooled.digest))
+            key = segment_key(self._table, date, file.name)
+            if not self._store.put_new(key, data) and not self._is_ours(key, spooled.digest):
+                logger.error("segment %s holds other rows than its spool file, set aside", key)
+                return False
+            file.committed.add(date)
+            self.num_written += rows.num_rows
+            self.num_bytes += len(data)
+        return True
+
+    def _is_ours(self, key: str, digest: str) -> bool:
+        """Return whether a segment that exists already is what an earlier try committed."""
+        try:
+            return origin_of(self._store, StoredFile(key, 0)).digest == digest
+        except pa.ArrowInvalid:
+            return False
 
 
-def read_table(
-    root: Path, table: str, *, columns: Sequence[str] | None = None, filters: ds.Expression = None
-) -> pa.Table:
-    """Read a table of the log; empty with the right columns where nothing was written yet."""
-    folder = root / table
-    schema = TABLES[table]
-    if not folder.exists():
-        empty = schema.empty_table()
-        return empty.select(list(columns)) if columns is not None else empty
-    # The schema is passed so that the partition column ``date`` stays out and segments of an
-    # older version read with nulls in the columns that they lack.
-    dataset = ds.dataset(folder, schema=schema, format="parquet", exclude_invalid_files=False)
-    return dataset.to_table(columns=None if columns is None else list(columns), filter=filters)
+def spool_folder(root: str | Path, spool: Path | None) -> Path:
+    """Return the folder for rows on their way to one log.
+
+    Raises:
+        InvalidInputError: If the log is not local and no folder is named.
+    """
+    store = open_store(root)
+    if spool is None:
+        if not isinstance(store, LocalStore):
+            raise InvalidInputError(
+                f"outcome log {root} needs outcome_log_spool, a local folder", "outcome_log_spool"
+            )
+        return Path(root).absolute() / ".spool"
+    # Rows of one log must not be adopted into another that shares the folder.
+    token = hashlib.sha256(store.path("").encode()).hexdigest()[:12]
+    return spool.absolute() / token

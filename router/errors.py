@@ -9,6 +9,7 @@ PointsmanError
 ├── CandidateReplyError        a candidate's answer that OpenAI's protocol does not know
 ├── NoCandidateError           every candidate is masked; carries the refusals
 ├── ArtifactError              a router on disk that must not be served
+│   └── GatesFailedError       an intact one that was not proven good enough
 └── EncoderError               an encoder's weights are missing or altered
 """
 
@@ -96,6 +97,10 @@ class NoCandidateError(PointsmanError):
 
 class ArtifactError(PointsmanError):
     """A router artifact is incomplete, altered or of a foreign schema."""
+
+
+class GatesFailedError(ArtifactError):
+    """A router artifact is intact, but failed a gate; a person may let it serve all the same."""
 
 
 class EncoderError(PointsmanError):

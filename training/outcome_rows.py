@@ -9,16 +9,17 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow as pa
 
-from monitoring.outcome import Status
-from monitoring.outcome_log import read_table
+from monitoring.label_precedence import GivenLabel, LabelPrecedence
+from monitoring.log_reader import read_table, scan
 from router.errors import InvalidInputError
 from router.records import Policy
 from training.dataset import TrainingSet
+from training.log_sample import Sample, draw_decisions, usable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 COLUMNS = (
@@ -40,44 +41,43 @@ COLUMNS = (
 )
 
 Row = dict[str, Any]
+DEFAULT_PRECEDENCE = LabelPrecedence()
+DEFAULT_SAMPLE = Sample()
 
 
 def training_set_from_log(
-    root: Path, *, schema_hash: str, candidate_ids: Sequence[str]
+    root: str | Path,
+    *,
+    schema_hash: str,
+    candidate_ids: Sequence[str],
+    precedence: LabelPrecedence = DEFAULT_PRECEDENCE,
+    sample: Sample = DEFAULT_SAMPLE,
 ) -> TrainingSet:
-    """Return every labelled outcome that a router can learn from.
+    """Return the labelled outcomes that a router can learn from.
 
     Pinned requests for one query become one full-information row: the caller asked each candidate,
     so nothing was chosen and the propensity is 1. A routed request becomes a row of its own with
-    the logged propensity. Left out: outcomes without a label or of another feature schema, and
-    those answered by another than the choice, whose propensity is not known.
+    the logged propensity. What is left out is told in `draw_decisions`.
 
     Args:
         root: The outcome log.
         schema_hash: Of the features to read.
         candidate_ids: The columns; outcomes of other candidates are left out.
+        precedence: Which of several labels of one answer counts.
+        sample: Which outcomes, and how many.
 
     Raises:
         InvalidInputError: If no outcome is left.
     """
-    scores = latest_labels(root)
-    table = read_table(
-        root,
-        "outcomes",
-        columns=COLUMNS,
-        filters=(pc.field("feature_schema_hash") == schema_hash)
-        & (pc.field("status") == Status.OK.value),
-    )
+    scores = latest_labels(root, precedence)
     columns = {name: position for position, name in enumerate(candidate_ids)}
-    usable = (
-        row | {"score": scores[row["decision_id"]]}
-        for row in table.to_pylist()
-        if row["decision_id"] in scores
-        and row["answered_by"] == row["choice"]
-        and row["answered_by"] in columns
-        and row["policy"] != Policy.FALLBACK
+    drawn = draw_decisions(
+        root, scores, schema_hash=schema_hash, candidate_ids=columns, sample=sample
     )
-    gathered = list(_gather(usable))
+    since = sample.since.date() if sample.since else None
+    batches = scan(root, "outcomes", COLUMNS, usable(schema_hash, sample), since=since)
+    chosen = (_chosen(batch, drawn, scores) for batch in batches)
+    gathered = list(_gather(row for rows in chosen for row in rows))
     if not gathered:
         raise InvalidInputError(
             f"the outcome log {root} holds no labelled outcome of feature schema "
@@ -87,10 +87,31 @@ def training_set_from_log(
     return _lay_out(gathered, columns)
 
 
-def latest_labels(root: Path) -> dict[str, float]:
-    """Return the latest score of each decision; a repeated or later label replaces an earlier."""
-    table = read_table(root, "labels", columns=("decision_id", "time", "score")).sort_by("time")
-    return dict(zip(table["decision_id"].to_pylist(), table["score"].to_pylist(), strict=True))
+def _chosen(
+    batch: pa.RecordBatch, drawn: Collection[str], scores: Mapping[str, float]
+) -> Iterator[Row]:
+    """Yield the drawn rows of a batch with their score; features as one array each."""
+    is_drawn = [name in drawn for name in batch.column("decision_id").to_pylist()]
+    batch = batch.filter(pa.array(is_drawn))
+    features = batch.column("features")
+    features_A = features.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    width = len(features_A) // len(batch) if len(batch) else 0
+    narrow = batch.drop_columns(["features"]).to_pylist()
+    for i, row in enumerate(narrow):
+        # A copy: a view would keep the whole batch alive.
+        row["features"] = features_A[i * width : (i + 1) * width].copy()
+        row["score"] = scores[row["decision_id"]]
+        yield row
+
+
+def latest_labels(
+    root: str | Path, precedence: LabelPrecedence = DEFAULT_PRECEDENCE
+) -> dict[str, float]:
+    """Return the score that counts for each decision, of the first class of sources the latest."""
+    names = GivenLabel._fields
+    table = read_table(root, "labels", columns=names)
+    columns = (table[name].to_pylist() for name in names)
+    return precedence.choose(map(GivenLabel._make, zip(*columns, strict=True)))
 
 
 def _gather(rows: Iterable[Row]) -> Iterable[list[Row]]:
@@ -129,7 +150,7 @@ def _lay_out(gathered: list[list[Row]], columns: dict[str, int]) -> TrainingSet:
                 _mark_available(available_NM[n], row, columns)
     first = [rows[0] for rows in gathered]
     return TrainingSet(
-        features_NF=np.array([row["features"] for row in first], dtype=np.float32),
+        features_NF=np.stack([row["features"] for row in first]),
         candidate_ids=tuple(columns),
         score_NM=cells["score"],
         available_NM=available_NM,

@@ -22,7 +22,7 @@ def test_a_row_tells_the_decision(outcome):
     assert row["is_available"] == (True, True, False)
     assert row["refusals"] == [None, None, "cold"]
     assert (row["policy"], row["propensity"]) == ("explore", 0.1)
-    assert row["features"] == [0.5, -1.5]
+    assert row["features"].tolist() == [0.5, -1.5]
 
 
 def test_a_row_tells_what_happened(outcome):
@@ -65,6 +65,7 @@ def test_what_did_not_happen_is_null(rejected):
     assert absent == {
         "tenant", "features", "max_cost_usd", "max_latency_s", "choice", "answered_by",
         "time_to_first_token_s", "input_tokens", "output_tokens", "cost_usd",
+        "shadow_choice", "shadow_version",
     }  # fmt: skip
     assert row["quality_means"] == ()
 

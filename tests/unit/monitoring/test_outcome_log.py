@@ -1,10 +1,16 @@
 """What is appended can be read back, whole, or is counted as lost."""
 
+import contextlib
+import errno
+import os
+import re
 import tempfile
 import threading
+import time
 from datetime import UTC, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring.outcome import LABEL_SCHEMA, OUTCOME_SCHEMA, Label
-from monitoring.outcome_log import TABLES, SegmentWriter, read_table
+from monitoring.outcome_log import TABLES, SegmentWriter, SpoolLimits, read_table, spool_folder
+from monitoring.spool import read_spool_file
+from router.errors import InvalidInputError
 
 
 @pytest.fixture
@@ -32,8 +40,14 @@ def write(root, table, rows, *, name="one"):
 
 
 def segments(root):
-    """Return the files of the log, temporary ones included."""
-    return sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    """Return the files of the log, temporary ones included, but not those of the spool."""
+    paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    return sorted(path for path in paths if path.parts[0] != ".spool")
+
+
+def spooled(root):
+    """Return the spool files."""
+    return sorted((root / ".spool").rglob("*.spool"))
 
 
 def hashes(root):
@@ -45,11 +59,15 @@ def hashes(root):
 def test_an_outcome_comes_back_with_every_column(tmp_path, outcome):
     """All values are what float32 and microseconds can hold, so they come back equal."""
     row = outcome().row()
-    assert None not in row.values()
+    assert not [name for name, value in row.items() if value is None]
     assert write(tmp_path, "outcomes", [outcome()]) == 1
     (found,) = read_table(tmp_path, "outcomes").to_pylist()
     listed = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in row.items()
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in row.items()
+    }
+    listed = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in listed.items()
     }
     assert found == listed
 
@@ -93,9 +111,10 @@ def test_rows_lie_under_their_date(tmp_path, outcome):
     """A row of 23:59:59 UTC and one of the next second lie in two folders."""
     late = outcome().time.replace(hour=23, minute=59, second=59)
     write(tmp_path, "outcomes", [outcome(time=late), outcome(time=late + timedelta(seconds=1))])
-    assert [str(path) for path in segments(tmp_path)] == [
+    found = [re.sub("-[0-9a-f]{8}-", "-", str(path)) for path in segments(tmp_path)]
+    assert found == [
         "outcomes/date=2026-03-01/one-00000000.parquet",
-        "outcomes/date=2026-03-02/one-00000001.parquet",
+        "outcomes/date=2026-03-02/one-00000000.parquet",
     ]
 
 
@@ -112,8 +131,8 @@ def test_a_flush_writes_what_came_since_the_last(tmp_path, writer, outcome):
 
 
 def test_two_writers_do_not_collide(tmp_path, outcome):
-    """Segments are named after their writer, so processes need no lock between them."""
-    for name, number in (("one", 1), ("two", 2)):
+    """A token makes the names of two writers differ, even where they were given one name."""
+    for name, number in (("one", 1), ("one", 2)):
         write(tmp_path, "outcomes", [outcome(number)], name=name)
     assert hashes(tmp_path) == [1, 2]
 
@@ -150,7 +169,8 @@ def test_one_bad_date_does_not_repeat_the_others(tmp_path, writer, outcome):
 
 def test_a_full_buffer_drops_the_oldest_and_counts_them(tmp_path, outcome):
     """Of five rows in a buffer of three the first two are lost, and known to be."""
-    writer = SegmentWriter(tmp_path, "outcomes", writer="one", max_buffered=3)
+    limits = SpoolLimits(max_buffered_rows=3)
+    writer = SegmentWriter(tmp_path, "outcomes", writer="one", limits=limits)
     for number in range(5):
         writer.append(outcome(number))
     assert writer.num_dropped == 2
@@ -158,38 +178,134 @@ def test_a_full_buffer_drops_the_oldest_and_counts_them(tmp_path, outcome):
     assert hashes(tmp_path) == [2, 3, 4]
 
 
-class Crowd:
-    """A row in whose course others arrive, as they do while a slow disk is written."""
-
-    def __init__(self, outcome, writer, arriving):
-        """Take the row to be, and who arrives."""
-        self._outcome, self._writer, self._arriving = outcome, writer, list(arriving)
-
-    @property
-    def time(self):
-        """Return the time; the others arrive now."""
-        while self._arriving:
-            self._writer.append(self._arriving.pop())
-        return self._outcome.time
-
-    def row(self):
-        """Return the outcome's columns."""
-        return self._outcome.row()
-
-
-def test_the_buffer_stays_bounded_while_writing_fails(tmp_path, outcome):
-    """Three kept and three that arrived meanwhile make six; the oldest three are dropped."""
-    (tmp_path / "outcomes").write_text("in the way")
-    writer = SegmentWriter(tmp_path, "outcomes", writer="one", max_buffered=3)
-    writer.append(Crowd(outcome(0), writer, [outcome(5), outcome(4), outcome(3)]))
-    writer.append(outcome(1))
-    writer.append(outcome(2))
-    with pytest.raises(OSError, match="outcomes"):
-        writer.flush()
-    assert writer.num_dropped == 3
-    (tmp_path / "outcomes").unlink()
+def test_the_buffer_stays_bounded_while_the_spool_fails(tmp_path, outcome):
+    """Two rows wait and three more come: the oldest two of five are dropped."""
+    obstacle = tmp_path / "spool"
+    obstacle.write_text("a file where the folder should be")
+    limits = SpoolLimits(max_buffered_rows=3)
+    writer = SegmentWriter(tmp_path, "outcomes", writer="one", spool=obstacle, limits=limits)
+    for count in (2, 3):
+        for number in range(count):
+            writer.append(outcome(10 * count + number))
+        with pytest.raises(OSError, match="spool"):
+            writer.flush()
+    assert (writer.num_dropped, writer.num_spooled) == (2, 0)
+    obstacle.unlink()
     assert writer.flush() == 3
-    assert hashes(tmp_path) == [3, 4, 5]
+    assert hashes(tmp_path) == [30, 31, 32]
+
+
+def test_a_spool_that_fails_does_not_keep_the_store_waiting(tmp_path, outcome, monkeypatch):
+    """A full disk refuses new rows; what lies in the spool is committed, which makes room."""
+    writer = SegmentWriter(tmp_path, "outcomes", writer="one")
+    writer.append(outcome(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_ship_sealed", lambda: None)
+        writer.flush()
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    writer.append(outcome(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", refuse)
+        with pytest.raises(OSError, match="no space"):
+            writer.flush()
+    assert hashes(tmp_path) == [1]
+    assert writer.flush() == 1
+    assert hashes(tmp_path) == [1, 2]
+
+
+def test_started_writers_spool_rows_as_they_come(tmp_path, outcome):
+    """Without a flush a row is on disk within moments; the next writer commits it."""
+    writer = SegmentWriter(tmp_path, "outcomes", writer="one")
+    writer.start()
+    writer.append(outcome(1))
+    deadline = time.monotonic() + 5
+    while writer.num_spooled < 1 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    (path,) = spooled(tmp_path)
+    assert read_spool_file(path).table.num_rows == 1
+    writer.append(outcome(2))
+    writer.close()
+    assert hashes(tmp_path) == []
+    heir = SegmentWriter(tmp_path, "outcomes", writer="two")
+    assert heir.flush() == 2
+    heir.close()
+    assert hashes(tmp_path) == [1, 2]
+    assert not [path for path in (tmp_path / ".spool").rglob("*") if path.is_file()]
+
+
+def test_a_living_writers_rows_are_its_own(tmp_path, outcome):
+    """A flush of another writer leaves them."""
+    first, second = (SegmentWriter(tmp_path, "outcomes", writer=name) for name in ("a", "b"))
+    first.append(outcome(1))
+    first.spool_now()
+    assert second.flush() == 0
+    assert first.flush() == 1
+
+
+def test_safe_rows_are_synced_and_misfits_refused(tmp_path, label):
+    """One offer with a value that fits no column is refused whole; its neighbour is kept."""
+    writer = SegmentWriter(tmp_path, "labels", writer="one")
+    bad = writer.offer_durably([label(1), label(2, source="\ud800")])
+    good = writer.offer_durably([label(3)])
+    with pytest.raises(InvalidInputError, match="labels"):
+        writer.settle(bad)
+    writer.settle(good)
+    assert good.is_safe
+    (path,) = spooled(tmp_path)
+    assert read_spool_file(path).table["decision_id"].to_pylist() == ["d3"]
+
+
+def test_a_full_spool_of_safe_rows_refuses_new_ones(tmp_path, label):
+    """What was acknowledged is never dropped to make room."""
+    limits = SpoolLimits(max_spool_bytes=20_000, drops_oldest=False)
+    writer = SegmentWriter(tmp_path, "labels", writer="one", limits=limits)
+
+    def is_taken(number):
+        offer = writer.offer_durably([label(number)])
+        with contextlib.suppress(OSError):
+            writer.settle(offer)
+        return offer.is_safe
+
+    taken = [is_taken(number) for number in range(30)]
+    assert taken == sorted(taken, reverse=True)
+    num_safe = sum(taken)
+    assert 0 < num_safe < 30
+    with pytest.raises(OSError, match="full"):
+        writer.settle(writer.offer_durably([label(1)]))
+    assert writer.num_dropped == 0
+    assert writer.flush() == num_safe
+    writer.settle(writer.offer_durably([label(1)]))
+
+
+def test_a_spool_file_without_its_columns_is_set_aside(tmp_path, outcome):
+    """The frame that names them was damaged: the rest goes on, and the loss is counted."""
+    writer = SegmentWriter(tmp_path, "outcomes", writer="one")
+    for number in (1, 2):
+        writer.append(outcome(number))
+        writer.spool_now()
+        writer._spool.seal()
+    first = spooled(tmp_path)[0]
+    data = bytearray(first.read_bytes())
+    data[30] ^= 1
+    first.write_bytes(data)
+    assert writer.flush() == 1
+    assert hashes(tmp_path) == [2]
+    assert writer.num_dropped == 1
+    assert [path.parent.name for path in spooled(tmp_path)] == [".damaged"]
+
+
+def test_a_log_elsewhere_needs_a_local_spool(tmp_path):
+    """Without one there is no place that survives; other addresses than S3's are unknown."""
+    with pytest.raises(InvalidInputError, match="outcome_log_spool"):
+        SegmentWriter("s3://bucket/log", "outcomes", writer="one")
+    with pytest.raises(InvalidInputError, match="neither"):
+        SegmentWriter("gs://bucket/log", "outcomes", writer="one", spool=tmp_path)
+    folders = {spool_folder(root, tmp_path) for root in ("s3://a/b", "s3://a/c", tmp_path / "x")}
+    assert len(folders) == 3
+    assert spool_folder("s3://a/b", tmp_path) == spool_folder(Path("s3://a/b"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +358,7 @@ def test_a_segment_in_the_making_is_not_read(tmp_path, outcome):
     """Readers skip dotted names: half a file is nobody's row."""
     write(tmp_path, "outcomes", [outcome(1)])
     folder = tmp_path / "outcomes" / "date=2026-03-01"
-    (folder / ".two-00000000.parquet").write_bytes(b"PAR1 and no more")
+    (folder / ".two-00000000.parquet.1234").write_bytes(b"PAR1 and no more")
     assert hashes(tmp_path) == [1]
     assert len(pd.read_parquet(tmp_path / "outcomes")) == 1
 
@@ -289,6 +405,18 @@ def test_a_segment_of_an_older_version_reads_with_nulls(tmp_path, outcome):
 
 def _without(schema, name):
     return schema.remove(schema.get_field_index(name))
+
+
+def test_duckdb_reads_the_log_as_it_lies(tmp_path, outcome):
+    """Without Pointsman: SQL over a folder of Parquet, with the partition as a column."""
+    duckdb = pytest.importorskip("duckdb")
+    write(tmp_path, "outcomes", [outcome(1), outcome(2, days=1)])
+    files = f"read_parquet('{tmp_path}/outcomes/*/*.parquet', hive_partitioning=true)"
+    with duckdb.connect() as connection:
+        rows = connection.sql(
+            f"SELECT date, features[2], attempts[1].error FROM {files} WHERE date > '2026-03-01'"  # noqa: S608
+        ).fetchall()
+    assert [(str(day), *rest) for day, *rest in rows] == [("2026-03-02", -1.5, "it went away")]
 
 
 def test_pandas_reads_the_log_as_it_lies(tmp_path, outcome):
