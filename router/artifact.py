@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 
 from router.anchors import Anchors
 from router.capability_scorer import CapabilityScorer
+from router.certificate import CERTIFICATE
 from router.errors import ArtifactError, InvalidInputError
 from router.features.project import Projection
 from router.features.schema import FeatureSchema
@@ -236,7 +237,7 @@ def _refuse(name: str, reason: str) -> NoReturn:
 def _check_listing(folder: Path) -> None:
     if not folder.is_dir():
         raise ArtifactError(f"{folder.name} is no folder; {REMEDY}")
-    found = set(os.listdir(folder))  # noqa: PTH208 - names alone
+    found = set(os.listdir(folder)) - {CERTIFICATE}  # noqa: PTH208 - names alone
     expected = {*DATA_FILES, MANIFEST}
     for name in sorted(found ^ expected):
         _refuse(name, "is missing" if name in expected else "does not belong in an artifact")

@@ -104,14 +104,7 @@ def fit_router(
     rows = _lay_out(training_set, config, schema)
     weight_NM = count_weights(rows.inverse_NM)
     on_stage("penalties, on left-out folds")
-    crossed = cross_fit(
-        rows.basis_NR,
-        training_set.score_NM,
-        weight_NM,
-        training_set.folds(config.num_folds, config.seed),
-        shares_penalty=config.shares_penalty,
-        crew=crew,
-    )
+    crossed = _crossed(rows, weight_NM, config, crew)
     on_stage("difficulty and capability tokens")
     weights = fit_weights(rows.basis_NR, training_set.score_NM, weight_NM, crossed.penalties)
     queries = _query_model(rows, weights, crossed, candidates)
@@ -130,6 +123,19 @@ def fit_router(
         training_summary=_summary(config, report, training_set),
     )
     return artifact, report
+
+
+def _crossed(
+    rows: _Rows, weight_NM: NDArray[np.float32], config: FitConfig, crew: Crew | None
+) -> CrossFit:
+    return cross_fit(
+        rows.basis_NR,
+        rows.training_set.score_NM,
+        weight_NM,
+        rows.training_set.folds(config.num_folds, config.seed),
+        shares_penalty=config.shares_penalty,
+        crew=crew,
+    )
 
 
 def _query_model(

@@ -11,18 +11,26 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from router.artifact import save_artifact
+from router.artifact import load_artifact
+from router.certificate import CERTIFICATE
+from router.errors import ArtifactError
+from training.certificate_page import certificate_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from matplotlib.figure import Figure
+
     from router.artifact import RouterArtifact
+    from router.certificate import Certificate
     from router.profile import Profile
 
 ROUTER_MODEL = "pointsman-router"
 PROFILE_MODEL_PREFIX = "pointsman-profile-"
 EXPERIMENT = "pointsman"
 ARTIFACT_PATH = "router"
+SERVING_ALIAS = "serving"
+"""On the profile version that is meant to be used beside the champion."""
 
 
 class Publisher:
@@ -41,27 +49,34 @@ class Publisher:
         self._model = model
 
     def publish_router(
-        self, artifact: RouterArtifact, *, metrics: Mapping[str, float], params: Mapping[str, Any]
+        self, folder: Path, certificate: Certificate, *, params: Mapping[str, Any]
     ) -> str:
         """Register a router version as challenger and return its number.
 
         Args:
-            artifact: The trained router.
-            metrics: What the training measured.
+            folder: The trained router, as `save_artifact` wrote it.
+            certificate: Of that artifact; goes into the version beside it, as a page into its run.
             params: How it was trained.
         """
+        artifact = load_artifact(folder)
         with mlflow.start_run(run_name=artifact.version) as run:
             mlflow.log_params(dict(params))
-            mlflow.log_metrics(dict(metrics))
-            with tempfile.TemporaryDirectory() as folder:
-                save_artifact(Path(folder) / ARTIFACT_PATH, artifact)
-                mlflow.log_artifacts(str(Path(folder) / ARTIFACT_PATH), ARTIFACT_PATH)
+            mlflow.log_metrics(
+                _numbers(artifact.training_summary) | certificate_metrics(certificate)
+            )
+            mlflow.log_artifacts(str(folder), ARTIFACT_PATH)
+            mlflow.log_text(certificate.to_json().decode(), f"{ARTIFACT_PATH}/{CERTIFICATE}")
+            mlflow.log_text(certificate_page(certificate), "certificate.html")
         self._ensure_model(self._model, "Router versions; the alias `champion` is served.")
         version = self._client.create_model_version(
             self._model,
             source=f"{run.info.artifact_uri}/{ARTIFACT_PATH}",
             run_id=run.info.run_id,
-            tags={"feature_schema_hash": artifact.schema.hash, "name": artifact.version},
+            tags={
+                "feature_schema_hash": artifact.schema.hash,
+                "name": artifact.version,
+                "gates": "passed" if certificate.passed else "; ".join(certificate.reasons)[:500],
+            },
         )
         self._client.set_registered_model_alias(self._model, "challenger", version.version)
         return str(version.version)
@@ -69,6 +84,25 @@ class Publisher:
     def promote(self, version: str) -> None:
         """Move the alias ``champion``, which serving follows."""
         self._client.set_registered_model_alias(self._model, "champion", version)
+
+    def version_named(self, name: str) -> str | None:
+        """Return the number under which a trained router was registered, or None."""
+        try:
+            found = self._client.search_model_versions(
+                f"name = '{self._model}' and tags.name = '{name}'"
+            )
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        return str(found[0].version) if found else None
+
+    def comparable_champion(self, schema_hash: str) -> RouterArtifact | None:
+        """Return the router that serves; None where none does, or it reads other features."""
+        if self.champion() is None:
+            return None
+        _, artifact = self.champion_artifact()
+        return artifact if artifact.schema.hash == schema_hash else None
 
     def champion(self) -> str | None:
         """Return the version that serves, or None."""
@@ -82,18 +116,58 @@ class Publisher:
 
     def publish_profiles(self, profiles: Mapping[str, Profile], *, router_version: str) -> None:
         """Register one profile version per candidate, with its metrics by kind of query."""
-        for candidate_id, profile in profiles.items():
-            name = f"{PROFILE_MODEL_PREFIX}{candidate_id}"
-            with mlflow.start_run(run_name=f"profile {candidate_id}") as run:
-                mlflow.log_metrics(profile_metrics(profile))
-                mlflow.log_dict(profile.to_json(), "profile/profile.json")
-            self._ensure_model(name, f"Capability profile of the candidate {candidate_id}.")
-            self._client.create_model_version(
-                name,
-                source=f"{run.info.artifact_uri}/profile",
-                run_id=run.info.run_id,
-                tags={"router_version": router_version, "kinds_hash": profile.kinds_hash},
+        for profile in profiles.values():
+            self._register_profile(profile, router_version, figure=None)
+
+    def publish_profile(
+        self, profile: Profile, *, router_version: str, figure: Figure | None = None
+    ) -> str:
+        """Register one candidate's profile under the alias ``serving`` and return its number.
+
+        Args:
+            profile: Counted under the kinds of that router version.
+            router_version: Number of the router version.
+            figure: Picture of the profile, stored beside it.
+        """
+        name, version = self._register_profile(profile, router_version, figure=figure)
+        self._client.set_registered_model_alias(name, SERVING_ALIAS, version)
+        return version
+
+    def champion_artifact(self) -> tuple[str, RouterArtifact]:
+        """Return the number of the version that serves, and its router, verified.
+
+        Raises:
+            ArtifactError: If there is none, or it is incomplete or altered.
+        """
+        version = self.champion()
+        if version is None:
+            raise ArtifactError(
+                f"{self._model} has no champion; train a router and give it the alias first"
             )
+        source = self._client.get_model_version(self._model, version).source
+        with tempfile.TemporaryDirectory() as folder:
+            local = mlflow.artifacts.download_artifacts(
+                artifact_uri=source, dst_path=folder, tracking_uri=self._client.tracking_uri
+            )
+            return version, load_artifact(Path(local))
+
+    def _register_profile(
+        self, profile: Profile, router_version: str, *, figure: Figure | None
+    ) -> tuple[str, str]:
+        name = f"{PROFILE_MODEL_PREFIX}{profile.candidate_id}"
+        with mlflow.start_run(run_name=f"profile {profile.candidate_id}") as run:
+            mlflow.log_metrics(profile_metrics(profile))
+            mlflow.log_dict(profile.to_json(), "profile/profile.json")
+            if figure is not None:
+                mlflow.log_figure(figure, "profile/kinds.png")
+        self._ensure_model(name, f"Capability profile of the candidate {profile.candidate_id}.")
+        version = self._client.create_model_version(
+            name,
+            source=f"{run.info.artifact_uri}/profile",
+            run_id=run.info.run_id,
+            tags={"router_version": router_version, "kinds_hash": profile.kinds_hash},
+        )
+        return name, str(version.version)
 
     def _ensure_model(self, name: str, description: str) -> None:
         try:
@@ -101,6 +175,27 @@ class Publisher:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+def certificate_metrics(certificate: Certificate) -> dict[str, float]:
+    """Return values and differences with their lower bounds, under MLflow metric names."""
+    evidence = certificate.evidence
+    metrics = {"gates_passed": float(certificate.passed)}
+    for policy, estimates in evidence.values.items():
+        for estimator, estimate in estimates.items():
+            metrics[f"proof.{policy}.{estimator}"] = estimate.value
+    for policy, estimate in evidence.differences.items():
+        metrics[f"proof.over_{policy}"] = estimate.value
+        metrics[f"proof.over_{policy}.low"] = estimate.low
+    return metrics
+
+
+def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in summary.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def profile_metrics(profile: Profile) -> dict[str, float]:

@@ -2,36 +2,46 @@
 
     ray job submit --working-dir . -- python training/retrain.py --promote auto
 
-Reads the log, trains with Ray Train, and registers the result in MLflow as ``challenger``. With
-``--promote auto`` a version that is the first, or beats the best single candidate on held-out
-rows, becomes ``champion`` at once; else a person moves the alias. A job runs in a copy of the
-working directory, so its folders come as absolute paths, by option or by environment variable.
+Reads the log, trains with Ray Train, proves the result on queries that no training ever sees, and
+registers it in MLflow as ``challenger`` with its certificate. With ``--promote auto`` a version
+that passes every gate becomes ``champion`` at once; else a person moves the alias. A job runs in a
+copy of the working directory, so its folders come as absolute paths, by option or by environment
+variable. A run that was cut off goes on when the same ``--run`` is submitted again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import hashlib
+import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import httpx
 import typer
 
-from router.artifact import load_artifact, save_artifact
-from router.candidate import Candidate, Price
+from router.artifact import MANIFEST, load_artifact
 from router.features.extract import FeatureExtractor
-from training.fit import fit_router
+from training.certify import Trial, certify
 from training.fit_config import FitConfig
+from training.gates import GateConfig, load_gates
+from training.held_out import labelled_rows_from_log
+from training.log_sample import Part, Sample
 from training.outcome_rows import training_set_from_log
 from training.publish import ROUTER_MODEL, Publisher
+from training.search import search_settings
+from training.served import served_candidates
+from training.train_job import TrainJob, train_on_ray
 
 if TYPE_CHECKING:
+    from router.artifact import RouterArtifact
+    from router.candidate import Candidate
+    from router.certificate import Certificate
     from router.features.schema import FeatureSchema
-    from training.dataset import TrainingSet
-    from training.fit import FitReport
+
+NUM_TRIALS = 12
+"""Settings that ``--tune`` tries."""
 
 
 class Promotion(StrEnum):
@@ -41,122 +51,181 @@ class Promotion(StrEnum):
     NEVER = "never"
 
 
-def served_candidates(url: str) -> list[Candidate]:
-    """Return the candidates that the running system lists, with their prices."""
-    with httpx.Client(trust_env=False, timeout=30) as client:
-        models = client.get(f"{url}/v1/models").raise_for_status().json()["data"]
-    return [
-        Candidate(
-            id=model["id"],
-            price=Price(
-                input_usd_per_mtok=model["pointsman"]["input_usd_per_mtok"],
-                output_usd_per_mtok=model["pointsman"]["output_usd_per_mtok"],
-            ),
-            modalities=frozenset(model["pointsman"]["modalities"]),
-            max_images=model["pointsman"]["max_images"],
-            context_window=model["pointsman"]["context_window"],
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One retraining: where it reads, and until when, so that a resumed one sees the same rows."""
+
+    outcome_log: str
+    storage: Path
+    name: str
+    until: datetime
+    since: datetime | None
+    max_rows: int
+    seed: int
+
+    def sample(self, part: Part) -> Sample:
+        """Return which outcomes of a part are drawn."""
+        return Sample(
+            part=part,
+            max_rows=self.max_rows,
+            since=self.since,
+            until=self.until,
+            seed=self.seed,
         )
-        for model in models
-        if model["id"] != "auto"
-    ]
+
+    def begun(self) -> Run:
+        """Return the run as it began: the same where it is new, else with its own end of time."""
+        path = self.storage / f"{self.name}.run.json"
+        if path.exists():
+            until = datetime.fromisoformat(json.loads(path.read_text())["until"])
+            return dataclasses.replace(self, until=until)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"until": self.until.isoformat()}))
+        return self
 
 
-def train_on_ray(
-    training_set: TrainingSet,
+def trained(
+    run: Run,
     config: FitConfig,
     *,
     schema: FeatureSchema,
     candidates: list[Candidate],
-    storage: Path,
-) -> Path:
-    """Train on a Ray Train worker and return the artifact's folder."""
-    import ray  # noqa: PLC0415 - only the job needs Ray
-    from ray import train  # noqa: PLC0415
-    from ray.train.torch import TorchTrainer  # noqa: PLC0415
-
-    artifact_folder = storage / config.version
-    shared = ray.put((training_set, schema, candidates))
-
-    def worker(_: dict[str, Any]) -> None:
-        rows, layout, pool = ray.get(shared)
-        artifact, fit_report = fit_router(
-            rows, config, schema=layout, candidates=pool, on_stage=typer.echo
-        )
-        summary = {**artifact.training_summary, **validation_metrics(fit_report)}
-        save_artifact(artifact_folder, dataclasses.replace(artifact, training_summary=summary))
-        train.report(validation_metrics(fit_report))
-
-    TorchTrainer(
-        worker,
-        scaling_config=train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
-        run_config=train.RunConfig(name=config.version, storage_path=str(storage / "runs")),
-    ).fit()
-    return artifact_folder
+    num_workers: int,
+    num_trials: int,
+) -> tuple[Path, TrainJob]:
+    """Train on the run's rows, with the settings that a search found if it is asked for."""
+    training_set = training_set_from_log(
+        run.outcome_log,
+        schema_hash=schema.hash,
+        candidate_ids=[candidate.id for candidate in candidates],
+        sample=run.sample(Part.LEARN),
+    )
+    typer.echo(f"{len(training_set)} rows, {training_set.num_observed().tolist()} labels each")
+    job = TrainJob(training_set=training_set, config=config, schema=schema, candidates=candidates)
+    if num_trials:
+        settings = search_settings(job, storage=run.storage, num_trials=num_trials)
+        typer.echo(f"settings: {dataclasses.asdict(settings)}")
+        job = dataclasses.replace(job, config=settings)
+    return train_on_ray(job, storage=run.storage, num_workers=num_workers), job
 
 
-def validation_metrics(report: FitReport) -> dict[str, float]:
-    """Return what training measured on held-out rows, under MLflow metric names."""
-    metrics: dict[str, float] = {
-        "num_rows": report.num_rows,
-        "num_labels": report.num_labels,
-        "difficulty_penalty": report.difficulty_penalty,
-        "token_penalty": report.token_penalty,
-        "noise_std": report.noise_std,
-    }
-    for policy, value in report.values.items():
-        if math.isfinite(value.quality):
-            metrics[f"validation.{policy}.quality"] = value.quality
-            metrics[f"validation.{policy}.utility"] = value.utility
-    return metrics
-
-
-def may_promote(metrics: dict[str, float]) -> bool:
-    """Return whether a version is better than sending everything to the best single candidate."""
-    router = metrics.get("validation.router.utility", -math.inf)
-    return router > metrics.get("validation.best_single.utility", math.inf)
+def proven(
+    run: Run,
+    job: TrainJob,
+    artifact: RouterArtifact,
+    manifest_sha256: str,
+    *,
+    champion: RouterArtifact | None,
+    gates: GateConfig,
+) -> Certificate:
+    """Examine a version on the run's queries that no training sees."""
+    held_out = labelled_rows_from_log(
+        run.outcome_log,
+        schema_hash=job.schema.hash,
+        candidate_ids=job.training_set.candidate_ids,
+        sample=run.sample(Part.PROVE),
+    )
+    typer.echo(f"{len(held_out)} rows to prove it on")
+    trial = Trial(
+        challenger=artifact,
+        manifest_sha256=manifest_sha256,
+        champion=champion,
+        train=job.training_set,
+        held_out=held_out,
+        candidates=tuple(job.candidates),
+        served_schema_hash=job.schema.hash,
+        first_time=run.since,
+        last_time=run.until,
+    )
+    return certify(trial, gates, now=datetime.now(UTC))
 
 
 def main(  # noqa: PLR0913 - each is an option of the command line
     *,
-    outcome_log: Annotated[Path, typer.Option(envvar="POINTSMAN_OUTCOME_LOG")],
+    outcome_log: Annotated[
+        str, typer.Option(envvar="POINTSMAN_OUTCOME_LOG", help="Folder, or s3://bucket/prefix.")
+    ],
     encoders: Annotated[Path, typer.Option(envvar="POINTSMAN_ENCODERS")],
     storage: Annotated[Path, typer.Option(envvar="POINTSMAN_TRAIN_STORAGE")],
     registry_uri: Annotated[str, typer.Option(help="MLflow.")] = "http://127.0.0.1:5000",
     registry_model: Annotated[str, typer.Option(help="Registered model.")] = ROUTER_MODEL,
     url: Annotated[str, typer.Option(help="The running system.")] = "http://127.0.0.1:8000",
     promotion: Annotated[Promotion, typer.Option("--promote")] = Promotion.NEVER,
+    gates: Annotated[
+        Path | None, typer.Option(help="YAML or JSON with limits of the gates.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run; one that was cut off goes on.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Leave out outcomes before it, UTC.")
+    ] = None,
+    max_rows: Annotated[int, typer.Option(help="Most rows to train on.")] = Sample().max_rows,
+    workers: Annotated[int, typer.Option(help="Processes that share the folds.")] = 1,
+    tune: Annotated[bool, typer.Option(help="Let Ray Tune look for settings.")] = False,
     seed: Annotated[int, typer.Option(help="Of folds, anchors and kinds.")] = 0,
 ) -> None:
-    """Train a router version on the outcome log and register it."""
-    candidates = served_candidates(url)
+    """Train a router version on the outcome log, prove it, and register it."""
+    now = datetime.now(UTC)
+    begun = Run(
+        outcome_log=outcome_log,
+        storage=storage.resolve(),
+        name=run or f"router-{now:%Y%m%d-%H%M%S}",
+        until=now,
+        since=None if since is None else since.replace(tzinfo=UTC),
+        max_rows=max_rows,
+        seed=seed,
+    ).begun()
+    registry = Publisher(registry_uri, model=registry_model)
+    if (version := registry.version_named(begun.name)) is not None:
+        typer.echo(f"run {begun.name} has ended before, as version {version}")
+        return
+    limits = GateConfig() if gates is None else load_gates(gates)
     schema = FeatureExtractor.load(encoders).schema
-    training_set = training_set_from_log(
-        outcome_log, schema_hash=schema.hash, candidate_ids=[c.id for c in candidates]
-    )
-    typer.echo(f"{len(training_set)} rows, {training_set.num_observed().tolist()} labels each")
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    config = FitConfig(version=f"router-{stamp}", seed=seed)
-    folder = train_on_ray(
-        training_set, config, schema=schema, candidates=candidates, storage=storage.resolve()
+    folder, job = trained(
+        begun,
+        FitConfig(version=begun.name, seed=seed),
+        schema=schema,
+        candidates=served_candidates(url),
+        num_workers=workers,
+        num_trials=NUM_TRIALS if tune else 0,
     )
     artifact = load_artifact(folder, expected_schema_hash=schema.hash)
-    metrics = {
-        name: float(value)
-        for name, value in artifact.training_summary.items()
-        if isinstance(value, int | float)
-    }
-    params = {k: v for k, v in dataclasses.asdict(config).items() if not isinstance(v, dict)}
-    registry = Publisher(registry_uri, model=registry_model)
-    version = registry.publish_router(artifact, metrics=metrics, params=params)
+    certificate = proven(
+        begun,
+        job,
+        artifact,
+        sha256_of(folder / MANIFEST),
+        champion=registry.comparable_champion(schema.hash),
+        gates=limits,
+    )
+    version = registry.publish_router(folder, certificate, params=params_of(job.config))
     registry.publish_profiles(artifact.profiles, router_version=version)
-    is_first = registry.champion() is None
-    if promotion is Promotion.AUTO and (is_first or may_promote(metrics)):
+    _conclude(registry, version, certificate, promotion)
+
+
+def _conclude(
+    registry: Publisher, version: str, certificate: Certificate, promotion: Promotion
+) -> None:
+    for gate in certificate.gates:
+        typer.echo(f"  {'pass' if gate.passed else 'FAIL'} {gate.name}: {gate.reason}")
+    if promotion is Promotion.AUTO and certificate.passed:
         registry.promote(version)
         typer.echo(f"version {version} is champion")
-    else:
-        typer.echo(f"version {version} is challenger")
-    for name, value in metrics.items():
-        typer.echo(f"  {name} {value:.4g}")
+        return
+    typer.echo(f"version {version} is challenger")
+    if promotion is Promotion.AUTO:
+        typer.echo("not promoted: " + "; ".join(certificate.reasons))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def params_of(config: FitConfig) -> dict[str, str | int | float | bool]:
+    """Return the settings that MLflow shows."""
+    return dataclasses.asdict(config)
 
 
 if __name__ == "__main__":

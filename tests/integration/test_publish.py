@@ -15,7 +15,13 @@ from router.errors import ArtifactError
 from router.features.schema import FeatureBlock, FeatureSchema
 from training.dataset import TrainingSet
 from training.fit import FitConfig, fit_router
-from training.publish import PROFILE_MODEL_PREFIX, ROUTER_MODEL, Publisher, profile_metrics
+from training.publish import (
+    PROFILE_MODEL_PREFIX,
+    ROUTER_MODEL,
+    SERVING_ALIAS,
+    Publisher,
+    profile_metrics,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -199,6 +205,30 @@ def test_profiles_are_registered_with_their_figures(uri, publisher, published, r
         profile = routers[1].profiles[candidate.id]
         assert client.get_run(latest.run_id).data.metrics == profile_metrics(profile)
         assert latest.tags["kinds_hash"] == profile.kinds_hash
+        # The router version may never serve, so its profiles do not take the alias.
+        assert client.get_registered_model(name).aliases == {}
+
+
+def test_a_single_profile_is_registered_to_serve(uri, publisher, routers):
+    """The alias moves to the last one; versions of a training do not take it along."""
+    first, second = (
+        publisher.publish_profile(router.profiles["aster"], router_version="1")
+        for router in routers
+    )
+    assert int(second) == int(first) + 1
+    publisher.publish_profiles(routers[0].profiles, router_version="2")
+    client = MlflowClient(tracking_uri=uri)
+    serving = client.get_model_version_by_alias(f"{PROFILE_MODEL_PREFIX}aster", SERVING_ALIAS)
+    assert str(serving.version) == second
+
+
+def test_learning_reads_the_champion_back(uri, publisher, published, routers):
+    """Verified, and refused where there is none."""
+    publisher.promote(published[1])
+    version, artifact = publisher.champion_artifact()
+    assert (version, artifact.version) == (published[1], routers[1].version)
+    with pytest.raises(ArtifactError, match="nobody has no champion"):
+        Publisher(uri, model="nobody").champion_artifact()
 
 
 def test_metrics_of_a_profile_leave_out_what_nobody_observed(routers):

@@ -1,0 +1,162 @@
+"""One command profiles a candidate that the serving router never saw."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from typer import Typer
+from typer.testing import CliRunner
+
+from router.errors import ArtifactError, InvalidInputError
+from router.profile import Profile
+from training import profiling
+from training.dataset import TrainingSet
+from training.fit import FitConfig, fit_router
+from training.publish import Publisher, profile_metrics
+
+pytestmark = [
+    # MLflow's store uses a loader strategy that SQLAlchemy has deprecated.
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
+
+KINDS = ("sums", "words", "names")
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    """Return the tracking URI of a new store; its artifacts lie beside the database."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # MLflow's default artifact folder is relative
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("GIT_PYTHON_REFRESH", "quiet")
+        before = mlflow.get_tracking_uri()
+        yield f"sqlite:///{folder / 'mlflow.db'}"
+        mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def champion(uri, feature_schema, candidates, features):
+    """Promote a router of two candidates; return its artifact."""
+    rng = np.random.default_rng(0)
+    shape = (60, 2)
+    rows = TrainingSet(
+        features_NF=np.array([features(f"question {n}") for n in range(60)]),
+        candidate_ids=tuple(candidate.id for candidate in candidates[:2]),
+        score_NM=rng.integers(0, 2, shape).astype(np.float32),
+        available_NM=np.ones(shape, dtype=bool),
+        propensity_NM=np.ones(shape),
+        input_tokens_NM=np.full(shape, 50, dtype=np.float32),
+        output_tokens_NM=np.full(shape, 5, dtype=np.float32),
+        latency_s_NM=np.full(shape, 0.5, dtype=np.float32),
+        ttft_s_NM=np.full(shape, 0.25, dtype=np.float32),
+        num_chars_N=np.full(60, 80),
+        num_images_N=np.zeros(60, dtype=np.int64),
+        group_N=np.arange(60),
+    )
+    config = FitConfig(version="router-a", num_folds=2, num_kinds=3, num_anchors=16)
+    artifact, _ = fit_router(rows, config, schema=feature_schema, candidates=candidates[:2])
+    publisher = Publisher(uri)
+    publisher.promote(publisher.publish_router(artifact, metrics={}, params={}))
+    return artifact
+
+
+@pytest.fixture
+def profile(system, uri, champion, tmp_path):
+    """Return the command, on a set of 60 questions of which the half is answered rightly."""
+    assert "cedar" not in champion.profiles
+    rows = [
+        {
+            "question_id": f"q{n}",
+            "text": f"{KINDS[n % 3]} {n}: say {n}",
+            "answer": str(n if n % 2 else -1),
+            "grader": "numeric",
+            "kind": KINDS[n % 3],
+        }
+        for n in range(60)
+    ]
+    (tmp_path / "set.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    app = Typer()
+    app.command()(profiling.main)
+
+    def run(*options, candidate="cedar"):
+        result = CliRunner().invoke(
+            app,
+            [
+                f"--candidate={candidate}", f"--set={tmp_path / 'set.jsonl'}",
+                f"--outcome-log={system.root}", f"--registry-uri={uri}", f"--url={system.url}",
+                f"--state={tmp_path / 'state.sqlite'}", *options,
+            ],
+        )  # fmt: skip
+        if result.exception is not None:
+            raise result.exception
+        return result.output
+
+    return run
+
+
+def serving_version(uri):
+    """Return the profile version that the alias names."""
+    client = MlflowClient(tracking_uri=uri)
+    return client.get_model_version_by_alias("pointsman-profile-cedar", "serving")
+
+
+def stored_profile(version):
+    """Return the profile of a version, and the names of its files."""
+    folder = Path(version.source.removeprefix("file://"))
+    record = json.loads((folder / "profile.json").read_text())
+    return Profile.from_json(record), {path.name for path in folder.iterdir()}
+
+
+def test_a_candidate_is_asked_profiled_and_published(system, uri, champion, profile):
+    """24 questions over three kinds; then 30, of which six are new and make the next version."""
+    output = profile("--n=24")
+    assert "24 labels, 0 done before, 0 failed, 0 left, 0.1200 USD" in output
+    assert {name for name, _ in system.asked} == {"cedar"}
+    assert Counter(text.split()[0] for _, text in system.asked) == dict.fromkeys(KINDS, 8)
+    first = serving_version(uri)
+    found, files = stored_profile(first)
+    assert files == {"profile.json", "kinds.png"}
+    assert found.num_observed == pytest.approx(24)
+    assert found.kinds_hash == champion.kinds.hash
+    assert found.input_tokens_base + found.output_tokens_K[0] > 0
+    rights = sum(int(text.split()[-1]) % 2 for _, text in system.asked)
+    assert found.quality == pytest.approx(rights / 24)
+    assert f"quality {found.quality:.3f}" in output
+    metrics = MlflowClient(tracking_uri=uri).get_run(first.run_id).data.metrics
+    assert metrics == pytest.approx(profile_metrics(found))
+    assert metrics["kind_00.num_observed"] > 0
+    assert first.tags["router_version"] == "1"
+
+    assert "6 labels, 24 done before" in profile("--n=30")
+    assert len(system.asked) == 30
+    second = serving_version(uri)
+    assert int(second.version) == int(first.version) + 1
+    assert stored_profile(second)[0].num_observed == pytest.approx(30)
+
+
+def test_a_cap_ends_the_asking_and_not_the_command(system, uri, profile):
+    """An answer costs 0.005 USD: what 0.05 buys makes a profile, and nothing is published."""
+    before = {v.version for v in MlflowClient(tracking_uri=uri).search_model_versions()}
+    output = profile("--n=40", "--spend-cap-usd=0.0501", "--no-publish")
+    assert "10 labels, 0 done before, 0 failed, 30 left, 0.0500 USD" in output
+    assert "from 10 outcomes" in output
+    assert len(system.asked) == 10
+    assert {v.version for v in MlflowClient(tracking_uri=uri).search_model_versions()} == before
+
+
+def test_what_is_wrong_is_told_before_money_is_spent(system, profile):
+    """A candidate that is not served, a registry without a champion, an order that is none."""
+    with pytest.raises(InvalidInputError, match="use one of aster, birch, cedar"):
+        profile(candidate="dahlia")
+    with pytest.raises(ArtifactError, match="nobody has no champion"):
+        profile("--registry-model=nobody")
+    with pytest.raises(InvalidInputError, match="once"):
+        profile("--label-precedence=gold,gold")
+    assert system.asked == []
