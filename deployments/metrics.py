@@ -1,15 +1,17 @@
-"""Counts of what the ingress did, on Ray's metric endpoint."""
+"""Counts of what ingress and router did, on Ray's metric endpoint."""
 
 from __future__ import annotations
 
 import logging
+from math import isfinite
 from typing import TYPE_CHECKING
 
-from ray.serve.metrics import Counter, Histogram
+from ray.serve.metrics import Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
     from deployments.exchange import Exchange
     from monitoring.outcome import Status
+    from router.exploration import Regret
 
 logger = logging.getLogger("pointsman.ingress")
 
@@ -66,3 +68,87 @@ class RequestMetrics:
         self._latency.observe(max(exchange.elapsed_s(), 1e-6), tags={"candidate": candidate})
         if exchange.usage and exchange.usage.cost_usd > 0:
             self._cost.inc(exchange.usage.cost_usd, tags={"candidate": candidate})
+
+
+class DecisionMetrics:
+    """Counters and gauges of one router replica."""
+
+    def __init__(self) -> None:
+        """Register the metrics."""
+        self._swaps = Counter(
+            "pointsman_router_swaps_total",
+            description="Router versions taken up or refused.",
+            tag_keys=("result",),
+        )
+        self._kill_switch = Gauge(
+            "pointsman_kill_switch",
+            description="1 while every query goes to the best single candidate.",
+        )
+        self._newcomers = Counter(
+            "pointsman_newcomers_total",
+            description="Profiles registered on their own, taken up or refused.",
+            tag_keys=("candidate", "result"),
+        )
+        self._cap = Gauge(
+            "pointsman_newcomer_cap",
+            description="Share of the queries for which a newcomer is eligible.",
+            tag_keys=("candidate",),
+        )
+        self._regret_usd = Counter(
+            "pointsman_explore_regret_usd_total",
+            description="Predicted cost of exploring above the greedy choice, in USD.",
+        )
+        self._regret_quality = Counter(
+            "pointsman_explore_regret_quality_total",
+            description="Predicted quality that exploring gave up.",
+        )
+        self._left = Gauge(
+            "pointsman_explore_budget_left",
+            description="What is left of this replica's part of the day's regret.",
+            tag_keys=("unit",),
+        )
+        self._shadow = Counter(
+            "pointsman_shadow_decisions_total",
+            description="Decisions by what the challenger said to them.",
+            tag_keys=("result",),
+        )
+        self._disagreement = Gauge(
+            "pointsman_shadow_disagreement",
+            description="Share of decisions in which the challenger chooses another.",
+        )
+        self._gain = Gauge(
+            "pointsman_shadow_predicted_gain",
+            description="Mean utility that the challenger predicts to gain on a decision.",
+        )
+
+    def swapped(self, result: str) -> None:
+        """Count a version taken up or refused, or a registry that could not be read."""
+        self._swaps.inc(tags={"result": result})
+
+    def killed(self, *, is_killed: bool) -> None:
+        """Show the kill switch."""
+        self._kill_switch.set(float(is_killed))
+
+    def newcomer(self, candidate_id: str, result: str, cap: float = 0.0) -> None:
+        """Count a newcomer's profile and show its cap."""
+        self._newcomers.inc(tags={"candidate": candidate_id, "result": result})
+        self._cap.set(cap, tags={"candidate": candidate_id})
+
+    def explored(self, regret: Regret, left: Regret) -> None:
+        """Count what a decision's exploring costs, and show what is left."""
+        if regret.usd > 0:
+            self._regret_usd.inc(regret.usd)
+        if regret.quality > 0:
+            self._regret_quality.inc(regret.quality)
+        for unit, amount in (("usd", left.usd), ("quality", left.quality)):
+            if isfinite(amount):
+                self._left.set(amount, tags={"unit": unit})
+
+    def shadowed(self, result: str) -> None:
+        """Count a decision that was shown to the challenger, or was not."""
+        self._shadow.inc(tags={"result": result})
+
+    def challenger(self, disagreement: float, predicted_gain: float) -> None:
+        """Show how the challenger compares since it is scored."""
+        self._disagreement.set(disagreement)
+        self._gain.set(predicted_gain)

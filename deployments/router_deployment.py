@@ -9,14 +9,21 @@ import asyncio
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
+from deployments.budget_slot import BudgetSlot
 from deployments.hot_swap import HotSwap
+from deployments.metrics import DecisionMetrics
 from deployments.registry import Registry
+from deployments.shadow import Shadow
 from router.errors import PointsmanError
+from router.exploration import Exploration, Regret
 from router.features.extract import FeatureExtractor
+from router.probation import Terms
 from router.route import route
 
 if TYPE_CHECKING:
@@ -67,7 +74,21 @@ class RouterDeployment:
             alias=settings.registry_alias,
             cache=settings.router_versions,
         )
-        self._swap = HotSwap(registry, self._extractor.schema)
+        self._metrics = DecisionMetrics()
+        self._shadow = Shadow(self._metrics, max_load=settings.shadow_load or 1.0)
+        self._draw = settings.explore_draw
+        self._budget = BudgetSlot(
+            settings.explore_state,
+            Regret(_limit(settings.explore_daily_usd), _limit(settings.explore_daily_quality)),
+            num_slots=settings.num_router_replicas,
+        )
+        self._swap = HotSwap(
+            registry,
+            self._extractor.schema,
+            terms=Terms(base_share=settings.probation_share, caution=settings.probation_caution),
+            has_shadow=settings.shadow_load > 0,
+            metrics=self._metrics,
+        )
         self._watch = asyncio.get_event_loop().create_task(
             self._swap.follow(period_s=settings.registry_poll_s)
         )
@@ -91,8 +112,12 @@ class RouterDeployment:
         router = self._swap.router
         if router is None:
             raise NoRouterError("no router version is registered under the serving alias")
+        self._swap.note_pool(pool)
         _, features_F = await self.features(question)
-        return route(
+        # Nothing is awaited between the look at the budget and the charge.
+        now = datetime.now(UTC)
+        left = self._budget.left(now) if routing.explore_share else Regret()
+        decision = route(
             router,
             features_F,
             shape,
@@ -100,6 +125,15 @@ class RouterDeployment:
             routing=routing,
             decision_id=decision_id,
             seed=seed,
+            exploration=Exploration(draw=self._draw, left=left),
+            best_single=self._swap.is_killed,
+        )
+        if routing.explore_share:
+            regret = Regret(decision.regret_usd, decision.regret_quality)
+            self._budget.charge(regret, now)
+            self._metrics.explored(regret, self._budget.left(now))
+        return self._shadow.look(
+            self._swap.challenger, decision, features_F, shape, pool=pool, routing=routing
         )
 
     async def features(self, question: Question) -> tuple[str, NDArray[np.float32]]:
@@ -109,14 +143,27 @@ class RouterDeployment:
         )
         return self._extractor.schema.hash, features_F
 
-    async def status(self) -> dict[str, str | None]:
-        """Return which version serves and which feature schema it reads."""
+    async def status(self) -> dict[str, Any]:
+        """Return which version serves, by which features, and how experiments stand."""
         router = self._swap.router
         return {
             "router_version": router.version if router else None,
             "feature_schema_hash": self._extractor.schema.hash,
             "refused_version": self._swap.refused_version,
+            "kill_switch": self._swap.is_killed,
+            "stages": {name: stage.value for name, stage in self._swap.stages().items()},
+            "caps": {n: one.cap for n, one in router.probation.items()} if router else {},
+            "exploration": self._budget.status(datetime.now(UTC)),
+            "shadow": self._shadow.status(),
         }
+
+    async def label_requests(self) -> list[str]:
+        """Return decisions whose labels would tell champion and challenger apart."""
+        return self._shadow.label_requests()
+
+
+def _limit(daily: float | None) -> float:
+    return inf if daily is None else daily
 
 
 def router_application(settings: RouterSettings) -> serve.Application:

@@ -36,6 +36,7 @@ class Refusal(StrEnum):
     BELOW_FLOOR = "below_floor"
     DENIED = "denied"
     NO_PROFILE = "no_profile"
+    PROBATION = "probation"
 
 
 REPLICA_REFUSALS = frozenset(
@@ -52,12 +53,18 @@ REPLICA_REFUSALS = frozenset(
 
 
 class Policy(StrEnum):
-    """How the choice came about."""
+    """How the choice came about.
+
+    ``best_single`` is the kill switch: the available candidate that did best on the whole,
+    whatever the query. Its scores and its propensity are those of a routed decision.
+    ``fallback`` is a choice without a router, of which nothing can be learned.
+    """
 
     GREEDY = "greedy"
     EXPLORE = "explore"
     PINNED = "pinned"
     FALLBACK = "fallback"
+    BEST_SINGLE = "best_single"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,19 +190,49 @@ class Decision:
     """The candidate that should answer."""
 
     propensity: float = 1.0
-    """Probability with which ``choice`` was chosen, after mask and exploration."""
+    """Probability with which ``choice`` was chosen, after mask, budget, probation and exploration.
+
+    It is the choice's alone. Where dispatch is answered by another candidate, how probable that
+    answer was depends on who failed, and nobody knows it; such a row is left out of learning."""
+
+    propensities: tuple[float, ...] = ()
+    """The same of every candidate: sums to one, 0 where not available; empty without a router."""
 
     policy: Policy = Policy.GREEDY
     seed: int = 0
     """Seed of the generator that drew the choice."""
+
+    regret_usd: float = 0.0
+    """Predicted cost above the greedy choice's, expected over the draws; what exploring spends."""
+
+    regret_quality: float = 0.0
+    """Predicted quality below the greedy choice's, expected over the draws."""
+
+    shadow_choice: str = ""
+    """Whom the challenger would have chosen; empty where it was not asked."""
+
+    shadow_version: str = ""
+    """The challenger that was asked."""
 
     features_F: NDArray[np.float32] | None = field(default=None, compare=False)
     """The query's features; kept out of the receipt, written to the outcome log."""
 
     @property
     def is_available(self) -> tuple[bool, ...]:
-        """True where a candidate may serve this query."""
-        return tuple(refusal is None for refusal in self.refusals)
+        """True where a candidate may serve this query, its luck in the draws aside.
+
+        A newcomer that probation drew out this once had its chance, which ``propensities`` counts;
+        an estimate that weighs by them must count it as available.
+        """
+        return tuple(refusal in (None, Refusal.PROBATION) for refusal in self.refusals)
+
+    @property
+    def greedy(self) -> str:
+        """The candidate of greatest utility among those that no draw took out."""
+        left = [i for i, refusal in enumerate(self.refusals) if refusal is None]
+        if not self.utilities or not left:
+            return self.choice
+        return self.candidate_ids[max(left, key=lambda i: self.utilities[i])]
 
     @property
     def predicted_quality(self) -> float | None:
@@ -206,9 +243,13 @@ class Decision:
 
     @property
     def ranking(self) -> tuple[str, ...]:
-        """Available candidates, the choice first, the rest by falling utility."""
+        """Available candidates, the choice first, the rest by falling utility.
+
+        A newcomer drawn out by its probation comes last: it is asked before an error is told.
+        """
         rest = [i for i, ok in enumerate(self.is_available) if ok]
         if self.utilities:
             rest.sort(key=lambda i: -self.utilities[i])
+        rest.sort(key=lambda i: self.refusals[i] is not None)
         others = (self.candidate_ids[i] for i in rest)
         return (self.choice, *(name for name in others if name != self.choice))

@@ -8,23 +8,28 @@ M = candidates, in the order of the pool.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from router.choice import choose
 from router.errors import NoCandidateError
+from router.exploration import UNBOUNDED, Exploration, Stakes
 from router.mask import over_cap, reasons, refuse
 from router.records import REPLICA_REFUSALS, Decision, Policy, Refusal
 from router.utility import Reference, utilities
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from router.candidate import Candidate
+    from router.choice import Choice
     from router.floor import Floor
+    from router.probation import Probation
     from router.profile import Profile
     from router.records import Pool, QueryShape, Routing
     from router.scores import Scorer
@@ -52,6 +57,9 @@ class Router:
     floor: Floor | None = None
     """What a slack below the best prediction costs; without one the slack is 0."""
 
+    probation: Mapping[str, Probation] = field(default_factory=dict)
+    """What newcomers are allowed, by id; everybody else is full."""
+
 
 def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
     router: Router,
@@ -62,6 +70,8 @@ def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
     routing: Routing,
     decision_id: str,
     seed: int,
+    exploration: Exploration = UNBOUNDED,
+    best_single: bool = False,
 ) -> Decision:
     """Decide which candidate should answer a query.
 
@@ -73,35 +83,68 @@ def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
         routing: The request's own wishes.
         decision_id: The id under which receipt and outcome are kept.
         seed: Seed of the generator that draws the choice; stored in the decision.
+        exploration: How the explored share is drawn and what it may cost; the caller charges it.
+        best_single: The kill switch: whoever did best on the whole, whatever the query.
 
     Raises:
         NoCandidateError: If every candidate is masked.
     """
+    if best_single:  # the floor stands on the predictions that the switch distrusts
+        routing = dataclasses.replace(routing, max_quality_drop=None, explore_share=0.0)
     forecast = _forecast(router, features_F, shape, pool=pool, routing=routing)
     candidate_ids = tuple(candidate.id for candidate in pool.candidates)
-    available_M = np.array([refusal is None for refusal in forecast.refusals])
-    if not any(available_M):
+    if all(forecast.refusals):
         raise NoCandidateError(reasons(candidate_ids, forecast.refusals))
     utility_M = forecast.utilities(routing, router.reference)
-    choice = choose(
-        utility_M,
-        available_M,
-        explore_share=routing.explore_share,
-        generator=np.random.default_rng(seed),
-    )
+    if best_single:
+        utility_M = _quality_on_the_whole(router, candidate_ids)
+        forecast.cap_M[forecast.cap_M < 1.0] = 0.0
+    choice = _choose(forecast, utility_M, routing=routing, exploration=exploration, seed=seed)
     return Decision(
         decision_id=decision_id,
         router_version=router.version,
         feature_schema_hash=router.feature_schema_hash,
         candidate_ids=candidate_ids,
-        utilities=_floats(utility_M),
         choice=candidate_ids[choice.index],
-        propensity=choice.propensity,
-        policy=choice.policy,
+        policy=Policy.BEST_SINGLE if best_single else choice.policy,
         seed=seed,
         features_F=features_F,
-        **forecast.columns(),
+        **forecast.columns(utility_M, choice),
     )
+
+
+def _choose(
+    forecast: _Forecast,
+    utility_M: NDArray[np.float64],
+    *,
+    routing: Routing,
+    exploration: Exploration,
+    seed: int,
+) -> Choice:
+    """Draw among whom the mask leaves; newcomers only within what they are allowed."""
+    stakes = None
+    if routing.explore_share:
+        stakes = Stakes(
+            quality_M=forecast.quality_M,
+            quality_std_M=forecast.quality_std_M,
+            cost_usd_M=forecast.cost_usd_M,
+            mean_utility_M=utility_M + forecast.caution_M * forecast.quality_std_M,
+            exploration=exploration,
+        )
+    return choose(
+        utility_M,
+        np.array([refusal is None for refusal in forecast.refusals]),
+        explore_share=routing.explore_share,
+        generator=np.random.default_rng(seed),
+        cap_M=forecast.cap_M,
+        stakes=stakes,
+    )
+
+
+def _quality_on_the_whole(router: Router, candidate_ids: Sequence[str]) -> NDArray[np.float64]:
+    """Return the mean quality that each candidate's profile tells; NaN without one."""
+    profiles = (router.profiles.get(name) for name in candidate_ids)
+    return np.array([np.nan if profile is None else profile.quality for profile in profiles])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -113,20 +156,57 @@ class _Forecast:
     quality_std_M: NDArray[np.float64]
     cost_usd_M: NDArray[np.float64]
     latency_s_M: NDArray[np.float64]
+    caution_M: NDArray[np.float64]
+    """Standard deviations taken off the quality of each."""
+
+    cap_M: NDArray[np.float64]
+    """Share of the queries for which each is eligible; 1 but for newcomers."""
 
     def utilities(self, routing: Routing, reference: Reference) -> NDArray[np.float64]:
         """Return each candidate's utility; NaN where there is no profile."""
-        quality_M = self.quality_M - routing.caution * self.quality_std_M
+        quality_M = self.quality_M - self.caution_M * self.quality_std_M
         return utilities(quality_M, self.cost_usd_M, self.latency_s_M, routing, reference)
 
-    def columns(self) -> dict[str, Any]:
-        """Return the decision's fields of the same meaning."""
+    def hold_floor(self, routing: Routing, floor: Floor | None) -> None:
+        """Refuse whom the floor does not allow.
+
+        The best is looked for among all that the request lets answer, also those whose replicas
+        cannot now: a floor that only an absent candidate reaches is refused, not lowered in
+        silence. A newcomer sets no floor where another can, and reaches it with its caution off:
+        what may be drawn out must not mask the rest.
+        """
+        quality_M = np.where(
+            self.cap_M < 1.0, self.quality_M - self.caution_M * self.quality_std_M, self.quality_M
+        )
+        eligible = [i for i, r in enumerate(self.refusals) if r is None or r in REPLICA_REFUSALS]
+        known = [i for i in eligible if np.isfinite(quality_M[i])]
+        if not known or routing.max_quality_drop is None:
+            return
+        slack = 0.0
+        if floor is not None:
+            slack = floor.slack(routing.max_quality_drop, routing.confidence)
+        setters = [i for i in known if self.cap_M[i] >= 1.0] or known
+        least = max(quality_M[i] for i in setters) - slack
+        for i in known:
+            if self.refusals[i] is None and quality_M[i] < least:
+                self.refusals[i] = Refusal.BELOW_FLOOR
+
+    def columns(self, utility_M: NDArray[np.float64], choice: Choice) -> dict[str, Any]:
+        """Return the decision's columns and figures; who was drawn out is on probation."""
         return {
-            "refusals": tuple(self.refusals),
+            "refusals": tuple(
+                refusal or (None if is_eligible else Refusal.PROBATION)
+                for refusal, is_eligible in zip(self.refusals, choice.eligible_M, strict=True)
+            ),
             "quality_means": _floats(self.quality_M),
             "quality_stds": _floats(self.quality_std_M),
             "costs_usd": _floats(self.cost_usd_M),
             "latencies_s": _floats(self.latency_s_M),
+            "utilities": _floats(utility_M),
+            "propensity": choice.propensity,
+            "propensities": _floats(choice.propensities_M),
+            "regret_usd": choice.regret.usd,
+            "regret_quality": choice.regret.quality,
         }
 
 
@@ -161,40 +241,33 @@ def _forecast(
             refusals[i] = (
                 over_cap(float(cost_usd_M[i]), float(latency_s_M[i]), routing) or refusals[i]
             )
-    quality_M = over_pool(scores.quality_mean_M)
-    if routing.max_quality_drop is not None:
-        _hold_floor(refusals, quality_M, routing, router.floor)
-    return _Forecast(
+    caution_M, cap_M = _terms(router, candidates, routing)
+    forecast = _Forecast(
         refusals=refusals,
-        quality_M=quality_M,
+        quality_M=over_pool(scores.quality_mean_M),
         quality_std_M=over_pool(scores.quality_std_M),
         cost_usd_M=cost_usd_M,
         latency_s_M=latency_s_M,
+        caution_M=caution_M,
+        cap_M=cap_M,
     )
+    if routing.max_quality_drop is not None:
+        forecast.hold_floor(routing, router.floor)
+    return forecast
 
 
-def _hold_floor(
-    refusals: list[Refusal | None],
-    quality_M: NDArray[np.float64],
-    routing: Routing,
-    floor: Floor | None,
-) -> None:
-    """Refuse whom the floor does not allow.
-
-    The best is looked for among all that the request lets answer, also those whose replicas
-    cannot now: a floor that only an absent candidate reaches is refused, not lowered in silence.
-    """
-    eligible = [i for i, r in enumerate(refusals) if r is None or r in REPLICA_REFUSALS]
-    known = [i for i in eligible if np.isfinite(quality_M[i])]
-    if not known:
-        return
-    slack = 0.0
-    if floor is not None and routing.max_quality_drop is not None:
-        slack = floor.slack(routing.max_quality_drop, routing.confidence)
-    least = max(quality_M[i] for i in known) - slack
-    for i in known:
-        if refusals[i] is None and quality_M[i] < least:
-            refusals[i] = Refusal.BELOW_FLOOR
+def _terms(
+    router: Router, candidates: Sequence[Candidate], routing: Routing
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each candidate's caution and cap."""
+    caution_M = np.full(len(candidates), routing.caution)
+    cap_M = np.ones(len(candidates))
+    if router.probation:
+        for i, candidate in enumerate(candidates):
+            if (allowed := router.probation.get(candidate.id)) is not None:
+                caution_M[i] = max(routing.caution, allowed.caution)
+                cap_M[i] = allowed.cap
+    return caution_M, cap_M
 
 
 def choose_without_router(

@@ -47,3 +47,10 @@ def test_settings_do_not_change():
     settings = RouterSettings.model_validate(NEEDED)
     with pytest.raises(ValidationError):
         settings.cost_weight = -1.0
+
+
+def test_a_metric_weighs_something():
+    """A weight of 0 is said by leaving the metric out."""
+    with pytest.raises(ValidationError) as caught:
+        RouterSettings.model_validate(NEEDED | {"label_metric_weights": {"true": 0}})
+    assert [error["loc"] for error in caught.value.errors()] == [("label_metric_weights", "true")]

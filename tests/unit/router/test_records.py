@@ -1,5 +1,6 @@
 """The records say what they hold: rankings, availability, bounds."""
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -125,3 +126,18 @@ def test_a_pool_finds_its_candidates_by_id():
     assert [candidate.id for candidate in pool.candidates] == ["b", "a"]
     assert pool.standing("a").num_running == 1
     assert pool.standing("stranger") is None
+
+
+def test_the_greedy_choice_is_the_best_that_no_draw_took_out():
+    """Without predictions, as for a pinned request, it is the choice."""
+    decision = Decision(
+        decision_id="d",
+        router_version="7",
+        feature_schema_hash="f",
+        candidate_ids=("a", "b", "c"),
+        refusals=(None, Refusal.PROBATION, None),
+        utilities=(0.2, 0.9, 0.5),
+        choice="a",
+    )
+    assert decision.greedy == "c"
+    assert dataclasses.replace(decision, utilities=()).greedy == "a"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from router.candidate import Candidate, Price
 from router.errors import InvalidInputError, NoCandidateError
 from router.floor import DROPS_L, SLACKS_S, Floor
+from router.probation import Probation
 from router.profile import Profile
 from router.records import (
     REPLICA_REFUSALS,
@@ -413,3 +414,95 @@ def test_scores_are_four_columns_of_one_length():
     for wrong in (np.zeros(1), np.zeros((0, 1))):
         with pytest.raises(InvalidInputError, match="four columns"):
             dataclasses.replace(empty, cost_usd_M=wrong)
+
+
+def with_newcomer(table, name, *, cap, caution=0.0, **options):
+    """Return a router to which one candidate came later."""
+    terms = {name: Probation(cap=cap, caution=caution)}
+    return dataclasses.replace(router(table, **options), probation=terms)
+
+
+def test_a_newcomer_is_masked_as_often_as_its_cap_says():
+    """The best candidate is chosen in its share; else it is refused as on probation."""
+    one = with_newcomer(TABLE, "b", cap=0.25)
+    decisions = [decide(one, ABC, seed=seed) for seed in range(400)]
+    chosen = [d for d in decisions if d.choice == "b"]
+    assert 60 <= len(chosen) <= 140
+    assert {d.propensity for d in chosen} == {0.25}
+    rest = [d for d in decisions if d.choice != "b"]
+    assert {(d.choice, d.propensity, d.refusals[1]) for d in rest} == {
+        ("c", 0.75, Refusal.PROBATION)
+    }
+    for decision in decisions:
+        assert decision.propensities == pytest.approx((0.0, 0.25, 0.75))
+        assert decision.is_available == (True, True, True)
+
+
+def test_who_is_drawn_out_comes_last_in_the_ranking():
+    """It answers before an error is told."""
+    one = with_newcomer(TABLE, "b", cap=0.0)
+    decision = decide(one, ABC)
+    assert decision.ranking == ("c", "a", "b")
+    assert (decision.greedy, decision.propensity) == ("c", 1.0)
+
+
+def test_a_newcomer_competes_with_its_own_caution():
+    """0.9 - 3 * 0.1 = 0.6 is less than 0.7; the others keep the request's caution of 0."""
+    one = with_newcomer(TABLE, "b", cap=0.5, caution=3.0)
+    decision = decide(one, ABC)
+    assert decision.choice == "c"
+    assert decision.utilities == pytest.approx((0.4, 0.6, 0.7))
+    assert decide(one, ABC, caution=4.0).utilities == pytest.approx((0.0, 0.5, 0.3))
+
+
+def test_a_newcomer_sets_no_floor_and_reaches_it_with_caution():
+    """The floor is c's 0.7; b reaches 0.9 - 1 * 0.1, or 0.9 - 3 * 0.1 < 0.7 and is refused."""
+    wish = {"max_quality_drop": 0.1}
+    for caution, refused in ((1.0, None), (3.0, Refusal.BELOW_FLOOR)):
+        one = with_newcomer(TABLE, "b", cap=0.999, caution=caution, floor=floor(0.0))
+        decision = decide(one, ABC, seed=1, **wish)
+        assert decision.refusals == (Refusal.BELOW_FLOOR, refused, None)
+
+
+def test_exploring_tells_its_price():
+    """Share 0.3: 0.1 * (0.9 - 0.4) + 0.1 * (0.9 - 0.7); the others cost less, so no USD."""
+    decision = decide(router(TABLE), ABC, explore_share=0.3)
+    assert decision.regret_quality == pytest.approx(0.07)
+    assert decision.regret_usd == 0.0
+    assert decision.propensities == pytest.approx((0.1, 0.8, 0.1))
+
+
+def test_the_kill_switch_takes_the_best_on_the_whole():
+    """The profile's mean quality counts, not the scores; caps of the request still hold."""
+    one = router(TABLE)
+    means = {"a": 0.8, "b": 0.6, "c": 0.7}
+    profiles = {
+        name: dataclasses.replace(p, quality=means[name]) for name, p in one.profiles.items()
+    }
+    one = dataclasses.replace(one, profiles=profiles)
+
+    def kill(one, standings, **wishes):
+        return route(
+            one,
+            FEATURES_F,
+            SHAPE,
+            pool=Pool(standings=tuple(standings)),
+            routing=Routing(**wishes),
+            decision_id="d1",
+            seed=0,
+            best_single=True,
+        )
+
+    decision = kill(one, ABC, explore_share=1.0, max_quality_drop=0.0)
+    assert (decision.choice, decision.policy, decision.propensity) == (
+        "a",
+        Policy.BEST_SINGLE,
+        1.0,
+    )
+    assert decision.ranking == ("a", "c", "b")
+    assert kill(one, [standing("a", Refusal.COLD), *ABC[1:]]).choice == "c"
+    assert kill(one, ABC, deny=("a",)).choice == "c"
+    newcomer = dataclasses.replace(one, probation={"a": Probation(cap=0.9, caution=1.0)})
+    assert kill(newcomer, ABC).choice == "c"
+    stranger = kill(one, [*ABC, standing("stranger")])
+    assert stranger.refusals[3] is Refusal.NO_PROFILE

@@ -1,0 +1,111 @@
+"""Routers trained on made-up rows, and a registry that is a few dictionaries."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from deployments.registry import QUARANTINED, Pointers, ProfilePointer
+from router.candidate import Candidate, Price
+from router.errors import ArtifactError
+from router.features.schema import FeatureBlock, FeatureSchema
+from training.dataset import TrainingSet
+from training.fit import FitConfig, fit_router
+
+SCHEMA = FeatureSchema((FeatureBlock(name="text", encoder="made-up", sha256="0" * 64, dim=8),))
+CANDIDATES = tuple(
+    Candidate(id=name, price=Price(input_usd_per_mtok=price, output_usd_per_mtok=price))
+    for name, price in (("aster", 0.1), ("birch", 1.0))
+)
+
+
+def fit(version, seed):
+    """Return a router trained on sixty made-up rows."""
+    rng = np.random.default_rng(seed)
+    shape = (60, len(CANDIDATES))
+    rows = TrainingSet(
+        features_NF=rng.normal(size=(60, SCHEMA.num_features)).astype(np.float32),
+        candidate_ids=tuple(candidate.id for candidate in CANDIDATES),
+        score_NM=rng.integers(0, 2, shape).astype(np.float32),
+        available_NM=np.ones(shape, dtype=bool),
+        propensity_NM=np.ones(shape),
+        input_tokens_NM=np.full(shape, 50, dtype=np.float32),
+        output_tokens_NM=np.full(shape, 5, dtype=np.float32),
+        latency_s_NM=np.full(shape, 0.5, dtype=np.float32),
+        ttft_s_NM=np.full(shape, 0.25, dtype=np.float32),
+        num_chars_N=np.full(60, 80),
+        num_images_N=np.zeros(60, dtype=np.int64),
+        group_N=np.arange(60),
+    )
+    config = FitConfig(version=version, num_folds=2, num_kinds=2, num_anchors=16)
+    return fit_router(rows, config, schema=SCHEMA, candidates=CANDIDATES)[0]
+
+
+class DictRegistry:
+    """Answers as `Registry` does, from what a test puts in."""
+
+    def __init__(self):
+        """Hold nothing."""
+        self.pointers = Pointers()
+        self.artifacts, self.tags, self.profiles = {}, {}, {}
+        self.refusals, self.is_away = [], False
+
+    def look(self):
+        """Return the pointers, or fail as a server that is away."""
+        if self.is_away:
+            raise ConnectionError("the registry is away")
+        return self.pointers
+
+    def point(self, **changes):
+        """Move an alias, or set the switch."""
+        self.pointers = dataclasses.replace(self.pointers, **changes)
+
+    def fetch(self, version, *, schema_hash, verify=None):
+        """Return an artifact after the checks that `Registry` makes of its tags."""
+        tags = self.tags.get(version, {})
+        if QUARANTINED in tags:
+            raise ArtifactError("quarantined")
+        artifact = self.artifacts[version]
+        if artifact.schema.hash != schema_hash:
+            raise ArtifactError("retrain on the served features")
+        if verify:
+            verify(artifact, None, tags)
+        return artifact
+
+    def refuse(self, version, reason):
+        """Note a refusal."""
+        self.refusals.append((version, reason))
+
+    def profile_pointer(self, candidate_id):
+        """Return which profile serves."""
+        entry = self.profiles.get(candidate_id)
+        return None if entry is None else ProfilePointer(version=entry[0])
+
+    def fetch_profile(self, candidate_id, version):
+        """Return the profile and its tags."""
+        served, profile, tags = self.profiles[candidate_id]
+        assert served == version
+        if isinstance(tags, Exception):
+            raise tags
+        return profile, tags
+
+    def refuse_profile(self, candidate_id, version, reason):
+        """Note a refusal."""
+        self.refusals.append((candidate_id, version, reason))
+
+
+@pytest.fixture(scope="session")
+def made_up():
+    """Return the schema, the candidates and two routers."""
+    return SimpleNamespace(
+        schema=SCHEMA, candidates=CANDIDATES, routers=(fit("router-a", 0), fit("router-b", 1))
+    )
+
+
+@pytest.fixture
+def registry(made_up):
+    """Return a registry in which two versions lie and none serves."""
+    found = DictRegistry()
+    found.artifacts = {"1": made_up.routers[0], "2": made_up.routers[1]}
+    return found
