@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,18 @@ import numpy as np
 
 from deployments.metrics import DecisionMetrics
 from deployments.newcomers import Newcomers
-from deployments.registry import BEST_SINGLE
+from deployments.registry import ACCEPT_FAILED_GATES, BEST_SINGLE
+from router.artifact import MANIFEST
 from router.candidate import Candidate, Price
-from router.errors import ArtifactError
+from router.certificate import CERTIFICATE, load_certificate
+from router.errors import ArtifactError, GatesFailedError
 from router.probation import Stage, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from deployments.registry import Pointers, Registry
+    from deployments.registry import Pointers, Registry, Verify
     from router.artifact import RouterArtifact
     from router.features.schema import FeatureSchema
     from router.records import Pool
@@ -132,7 +135,7 @@ class HotSwap:
         if version is None or version in (served, self.refused_version):
             return
         try:
-            artifact, router = self._fetched(version)
+            artifact, router = self._fetched(version, self._verified)
         except (ArtifactError, ValueError) as error:
             self.refused_version = version
             self._refuse(version, error)
@@ -152,7 +155,7 @@ class HotSwap:
             return
         self.challenger = None
         try:
-            _, self.challenger = self._fetched(version)
+            _, self.challenger = self._fetched(version, self._verified_for_shadow)
         except (ArtifactError, ValueError) as error:
             self._refused_challenger = version
             self._refuse(version, error)
@@ -164,21 +167,38 @@ class HotSwap:
         logger.error("router version %s is refused: %s", version, error)
         self._registry.refuse(version, str(error))
 
-    def _fetched(self, version: str) -> tuple[RouterArtifact, Router]:
+    def _fetched(self, version: str, verify: Verify) -> tuple[RouterArtifact, Router]:
         """Return a version under its registry name, verified and warm."""
-        artifact = self._registry.fetch(
-            version, schema_hash=self._schema.hash, verify=self._verified
-        )
+        artifact = self._registry.fetch(version, schema_hash=self._schema.hash, verify=verify)
         return artifact, self._warmed(artifact, version)
 
-    def _verified(self, artifact: RouterArtifact, folder: Path, tags: Mapping[str, str]) -> None:
-        """Refuse an artifact for reasons beyond its own hashes; its files are still there.
-
-        The one place for such reasons, for champion and challenger alike.
+    def _verified(self, folder: Path, tags: Mapping[str, str]) -> None:
+        """Refuse a champion without a certificate of its own, or whose gates failed.
 
         Raises:
             ArtifactError: If it may not be taken up.
         """
+        self._check_certificate(folder, allow_failed_gates=bool(tags.get(ACCEPT_FAILED_GATES)))
+
+    def _verified_for_shadow(self, folder: Path, _tags: Mapping[str, str]) -> None:
+        """Take gates that failed: in the shadow a version decides nothing.
+
+        Raises:
+            ArtifactError: If the certificate is missing, malformed or another artifact's.
+        """
+        self._check_certificate(folder, allow_failed_gates=True)
+
+    @staticmethod
+    def _check_certificate(folder: Path, *, allow_failed_gates: bool) -> None:
+        manifest_sha256 = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        certificate = load_certificate(folder / CERTIFICATE)
+        try:
+            certificate.verify(manifest_sha256, allow_failed_gates=allow_failed_gates)
+        except GatesFailedError as error:
+            raise ArtifactError(
+                f"{error}; to serve it all the same, set the version's tag {ACCEPT_FAILED_GATES} "
+                "to your reason and move the alias away and back"
+            ) from error
 
     def _warmed(self, artifact: RouterArtifact, version: str) -> Router:
         """Return the version under its registry name, after it has scored its own candidates.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from router.artifact import RouterArtifact, load_artifact
-from router.certificate import CERTIFICATE
 from router.errors import ArtifactError
 from router.profile import Profile
 
@@ -39,6 +38,9 @@ REFUSED = "pointsman.refused"
 QUARANTINED = "pointsman.quarantined"
 """Tag of a version: why it was rolled back. Serving never takes it up while the tag is there."""
 
+ACCEPT_FAILED_GATES = "pointsman.accept_failed_gates"
+"""Tag of a version: why a person lets it serve although a gate of its certificate failed."""
+
 KILL_SWITCH = "pointsman.kill_switch"
 """Tag of the registered model; see `BEST_SINGLE`."""
 
@@ -47,8 +49,8 @@ BEST_SINGLE = "best_single"
 
 MAX_REASON_CHARS = 500
 
-Verify: TypeAlias = "Callable[[RouterArtifact, Path, Mapping[str, str]], None]"
-"""Checks an artifact, its folder and the version's tags; raises ArtifactError."""
+Verify: TypeAlias = "Callable[[Path, Mapping[str, str]], None]"
+"""Checks an artifact's folder and the version's tags; raises ArtifactError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +122,7 @@ class Registry:
         Args:
             version: Its number.
             schema_hash: Of the features that are served; any when None.
-            verify: What else must hold; called while the files are there, the certificate, if the
-                version has one, beside the artifact's folder.
+            verify: What else must hold; called while the files are there.
 
         Raises:
             ArtifactError: If it is quarantined, incomplete, altered or of a foreign schema.
@@ -133,13 +134,9 @@ class Registry:
                 f"delete its tag {QUARANTINED}"
             )
         with self._downloaded(f"version {version} of {self._model}", found.source) as folder:
-            # In the registry the certificate is one of the version's files; on disk an artifact's
-            # folder holds its own alone.
-            if (folder / CERTIFICATE).is_file():
-                (folder / CERTIFICATE).rename(folder.parent / CERTIFICATE)
             artifact = load_artifact(folder, expected_schema_hash=schema_hash)
             if verify is not None:
-                verify(artifact, folder, found.tags)
+                verify(folder, found.tags)
             return artifact
 
     def refuse(self, version: str, reason: str) -> None:

@@ -20,6 +20,7 @@ from deployments.hot_swap import HotSwap
 from deployments.metrics import DecisionMetrics
 from deployments.registry import Registry
 from deployments.shadow import Shadow
+from router.cold_start import explore_cold
 from router.errors import PointsmanError
 from router.exploration import Exploration, Regret
 from router.features.extract import FeatureExtractor
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 MAX_ONGOING_REQUESTS = 128
 """More than this many concurrent decisions queue in the ingress, which can fall back instead."""
+
+
+NO_VERSION = "no router version is registered under the serving alias"
 
 
 class NoRouterError(PointsmanError):
@@ -77,6 +81,7 @@ class RouterDeployment:
         self._metrics = DecisionMetrics()
         self._shadow = Shadow(self._metrics, max_load=settings.shadow_load or 1.0)
         self._draw = settings.explore_draw
+        self._default_candidate = settings.default_candidate
         self._budget = BudgetSlot(
             settings.explore_state,
             Regret(_limit(settings.explore_daily_usd), _limit(settings.explore_daily_quality)),
@@ -105,36 +110,55 @@ class RouterDeployment:
     ) -> Decision:
         """Return the decision for one query; see ``router.route.route``.
 
+        Before the first version serves, requests that may explore are drawn without one.
+
         Raises:
             NoRouterError: If no router version serves yet.
             NoCandidateError: If every candidate is masked.
         """
-        router = self._swap.router
-        if router is None:
-            raise NoRouterError("no router version is registered under the serving alias")
+        if self._swap.router is None and not routing.explore_share:
+            raise NoRouterError(NO_VERSION)
         self._swap.note_pool(pool)
-        _, features_F = await self.features(question)
+        schema_hash, features_F = await self.features(question)
         # Nothing is awaited between the look at the budget and the charge.
-        now = datetime.now(UTC)
+        router, now = self._swap.router, datetime.now(UTC)
         left = self._budget.left(now) if routing.explore_share else Regret()
-        decision = route(
-            router,
-            features_F,
-            shape,
-            pool=pool,
-            routing=routing,
-            decision_id=decision_id,
-            seed=seed,
-            exploration=Exploration(draw=self._draw, left=left),
-            best_single=self._swap.is_killed,
-        )
+        if router is None:
+            decision = explore_cold(
+                shape=shape,
+                features_F=features_F,
+                feature_schema_hash=schema_hash,
+                left=left,
+                preferred=self._default_candidate,
+                pool=pool,
+                routing=routing,
+                decision_id=decision_id,
+                seed=seed,
+            )
+            if decision is None:
+                raise NoRouterError(NO_VERSION)
+        else:
+            decision = route(
+                router,
+                features_F,
+                shape,
+                exploration=Exploration(draw=self._draw, left=left),
+                best_single=self._swap.is_killed,
+                pool=pool,
+                routing=routing,
+                decision_id=decision_id,
+                seed=seed,
+            )
         if routing.explore_share:
-            regret = Regret(decision.regret_usd, decision.regret_quality)
-            self._budget.charge(regret, now)
-            self._metrics.explored(regret, self._budget.left(now))
+            self._charge(decision, now)
         return self._shadow.look(
             self._swap.challenger, decision, features_F, shape, pool=pool, routing=routing
         )
+
+    def _charge(self, decision: Decision, now: datetime) -> None:
+        regret = Regret(decision.regret_usd, decision.regret_quality)
+        self._budget.charge(regret, now)
+        self._metrics.explored(regret, self._budget.left(now))
 
     async def features(self, question: Question) -> tuple[str, NDArray[np.float32]]:
         """Return the hash of the feature schema and the question's features, shape (F,)."""

@@ -16,7 +16,7 @@ from infra.zoo.questions import grade
 from router.candidate import Price
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from PIL import Image
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 4
 """Requests in flight while latency is measured; two cores are busy with that."""
+
+LABEL_SOURCE = "grader:zoo"
+LABELS_PER_REQUEST = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,8 @@ class Ask:
     question: Question
     model: str = "auto"
     cost_weight: float | None = None
+    explores: bool = False
+    """Whether the router may draw someone else than it would choose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,7 @@ class Asked:
     """What came back."""
 
     ask: Ask
+    decision_id: str
     answered_by: str
     reply: str
     score: float
@@ -114,13 +120,15 @@ async def ask_all(
 
 
 async def _ask(client: openai.AsyncOpenAI, ask: Ask, price_of: Mapping[str, Price]) -> Asked:
-    routing = {} if ask.cost_weight is None else {"routing": {"cost_weight": ask.cost_weight}}
+    wishes: dict[str, float | bool] = {} if ask.explores else {"explore": False}
+    if ask.cost_weight is not None:
+        wishes["cost_weight"] = ask.cost_weight
     started_s = time.monotonic()
     raw = await client.chat.completions.with_raw_response.create(
         model=ask.model,
         messages=messages(ask.question),  # type: ignore[arg-type]
         temperature=0.0,
-        extra_body=routing,
+        extra_body={"routing": wishes} if ask.model == "auto" else {},
     )
     latency_s = time.monotonic() - started_s
     completion = raw.parse()
@@ -134,9 +142,25 @@ async def _ask(client: openai.AsyncOpenAI, ask: Ask, price_of: Mapping[str, Pric
     )
     return Asked(
         ask=ask,
+        decision_id=raw.headers["x-pointsman-decision-id"],
         answered_by=answered_by,
         reply=reply,
         score=grade(ask.question.answer, reply),
         cost_usd=cost_usd,
         latency_s=latency_s,
     )
+
+
+async def label_all(asked: Sequence[Asked], *, url: str) -> None:
+    """Send the grades as labels of a program that knows the answers.
+
+    Raises:
+        httpx.HTTPError: If the system does not take them.
+    """
+    labels = [
+        {"decision_id": a.decision_id, "score": a.score, "source": LABEL_SOURCE} for a in asked
+    ]
+    async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as client:
+        for start in range(0, len(labels), LABELS_PER_REQUEST):
+            body = {"labels": labels[start : start + LABELS_PER_REQUEST]}
+            (await client.post("/v1/outcomes", json=body)).raise_for_status()

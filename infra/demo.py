@@ -31,7 +31,7 @@ from infra.zoo.export import write_question_set
 from infra.zoo.questions import generate
 from training.calibration import calibrate, read_questions
 
-NUM_CALIBRATION = 520
+NUM_CALIBRATION = 600
 CALIBRATION_SEED = 7
 NUM_FRESH = 400
 FRESH_SEED = 20_261

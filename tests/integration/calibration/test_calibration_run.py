@@ -63,11 +63,11 @@ async def test_every_candidate_is_asked_and_labelled(system):
 
 
 async def test_labels_are_posted_as_they_come(system, candidates, monkeypatch):
-    """In batches of ten or so, not all at the end."""
+    """The first ten go while others are being asked; how many the next batch has is chance."""
     monkeypatch.setattr(calibration, "POST_EVERY", 10)
     await ask_set(distinct(40), ["aster"], asker=asker(system, candidates), concurrency=4)
     assert sum(system.label_batches) == 40
-    assert len(system.label_batches) >= 3
+    assert 10 <= system.label_batches[0] < 40
 
 
 async def test_a_run_goes_on_where_it_stopped(system, candidates, tmp_path):

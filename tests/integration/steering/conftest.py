@@ -51,8 +51,9 @@ class Store:
         folder: Where the database and the artifacts lie.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, vouch):
         """Point MLflow's fluent interface at the database."""
+        self._vouch = vouch
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self._folder = folder
         mlflow.set_tracking_uri(self.uri)
@@ -62,6 +63,7 @@ class Store:
         """Register a router version, with further files in its folder, and return its number."""
         local = self._folder / artifact.version / ARTIFACT_PATH
         save_artifact(local, artifact)
+        self._vouch(local)
         for name, text in dict(extra).items():
             (local / name).write_text(text)
         with mlflow.start_run() as run:
@@ -97,7 +99,7 @@ def made_up():
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory, vouch):
     """Return an empty store."""
     folder = tmp_path_factory.mktemp("mlflow")
     with pytest.MonkeyPatch.context() as patch:
@@ -105,5 +107,5 @@ def store(tmp_path_factory):
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("GIT_PYTHON_REFRESH", "quiet")
         before = mlflow.get_tracking_uri()
-        yield Store(folder)
+        yield Store(folder, vouch)
         mlflow.set_tracking_uri(before)

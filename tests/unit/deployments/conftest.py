@@ -1,12 +1,15 @@
 """Routers trained on made-up rows, and a registry that is a few dictionaries."""
 
 import dataclasses
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from deployments.registry import QUARANTINED, Pointers, ProfilePointer
+from router.artifact import save_artifact
 from router.candidate import Candidate, Price
 from router.errors import ArtifactError
 from router.features.schema import FeatureBlock, FeatureSchema
@@ -45,8 +48,9 @@ def fit(version, seed):
 class DictRegistry:
     """Answers as `Registry` does, from what a test puts in."""
 
-    def __init__(self):
+    def __init__(self, vouch):
         """Hold nothing."""
+        self._vouch, self.failed = vouch, set()
         self.pointers = Pointers()
         self.artifacts, self.tags, self.profiles = {}, {}, {}
         self.refusals, self.is_away = [], False
@@ -70,7 +74,11 @@ class DictRegistry:
         if artifact.schema.hash != schema_hash:
             raise ArtifactError("retrain on the served features")
         if verify:
-            verify(artifact, None, tags)
+            with tempfile.TemporaryDirectory() as parent:
+                folder = Path(parent) / "router"
+                save_artifact(folder, artifact)
+                self._vouch(folder, passed=version not in self.failed)
+                verify(folder, tags)
         return artifact
 
     def refuse(self, version, reason):
@@ -104,8 +112,8 @@ def made_up():
 
 
 @pytest.fixture
-def registry(made_up):
+def registry(made_up, vouch):
     """Return a registry in which two versions lie and none serves."""
-    found = DictRegistry()
+    found = DictRegistry(vouch)
     found.artifacts = {"1": made_up.routers[0], "2": made_up.routers[1]}
     return found

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from deployments.hot_swap import HotSwap
-from deployments.registry import BEST_SINGLE, QUARANTINED
+from deployments.registry import ACCEPT_FAILED_GATES, BEST_SINGLE, QUARANTINED
 from router.candidate import Candidate, Price
-from router.errors import ArtifactError
 from router.probation import Terms
 from router.records import Policy, Pool, QueryShape, Refusal, Routing, Standing
 from router.route import route
@@ -82,22 +81,30 @@ def test_a_version_that_is_refused_leaves_the_old_one(swap, registry, made_up):
     assert foreign.router is None
 
 
-def test_what_verification_refuses_does_not_serve(registry, made_up):
-    """The one place for reasons beyond the artifact's own hashes sees artifact and tags."""
-    seen = []
+def test_failed_gates_need_a_person_who_accepts_them(registry, made_up):
+    """The refusal names the gate and the tag; with the tag the version serves."""
+    registry.failed.add("2")
+    registry.point(champion="2")
+    swap = HotSwap(registry, made_up.schema)
+    swap.swap_if_moved()
+    assert swap.router is None
+    ((version, reason),) = registry.refusals
+    assert version == "2"
+    assert "gain: 0.1; above 0" in reason
+    assert ACCEPT_FAILED_GATES in reason
+    registry.tags["2"] = {ACCEPT_FAILED_GATES: "a pilot"}
+    trusting = HotSwap(registry, made_up.schema)
+    trusting.swap_if_moved()
+    assert trusting.router.version == "2"
 
-    class Strict(HotSwap):
-        def _verified(self, artifact, folder, tags):
-            seen.append((artifact.version, folder, tags))
-            raise ArtifactError("no certificate")
 
-    registry.tags["1"] = {"certificate": "none"}
-    registry.point(champion="1")
-    strict = Strict(registry, made_up.schema)
-    strict.swap_if_moved()
-    assert strict.router is None
-    assert seen == [("router-a", None, {"certificate": "none"})]
-    assert registry.refusals == [("1", "no certificate")]
+def test_a_challenger_may_be_watched_although_its_gates_failed(swap, registry):
+    """In the shadow it decides nothing."""
+    registry.failed.add("2")
+    registry.point(champion="1", challenger="2")
+    swap.swap_if_moved()
+    assert (swap.router.version, swap.challenger.version) == ("1", "2")
+    assert registry.refusals == []
 
 
 def test_the_challenger_is_held_in_the_shadow(swap, registry):

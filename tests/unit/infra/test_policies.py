@@ -25,6 +25,7 @@ def asked(score, cost_usd, latency_s=1.0):
     """Return one answer."""
     return Asked(
         ask=Ask(question=QUESTION),
+        decision_id="dec_0",
         answered_by="any",
         reply="red",
         score=score,
