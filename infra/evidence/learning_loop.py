@@ -1,4 +1,4 @@
-"""The loop on the zoo, through HTTP alone: it starts cold, explores, is retrained, and takes a newcomer.
+"""The loop on the zoo, through HTTP alone: a cold start, exploration, retrains, a newcomer.
 
 The first part starts without any profile. Questions are asked of ``auto``, their answers graded
 and labelled; after each third of them a retrain job is submitted, and the version that then
@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
 import yaml
 
+from deployments.registry import ACCEPT_FAILED_GATES
 from infra import services
 from infra.asking import Ask, Asked, ask_all, label_all, prices
 from infra.progress import step
@@ -30,10 +31,14 @@ from infra.up import bring_up
 from infra.zoo.questions import Question, generate
 from monitoring.log_reader import read_table
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 LOCAL = services.ROOT / "infra" / "serve" / "local.yaml"
 FOLDER = services.RUN / "learning"
 OUTCOMES = FOLDER / "outcomes"
 MODEL = "pointsman-router-loop"
+REGISTRY_API = f"{services.MLFLOW_URI}/api/2.0/mlflow"
 
 NUM_STREAM = 3000
 NUM_ROUNDS = 3
@@ -259,15 +264,23 @@ def _regret() -> dict[str, Any]:
 
 def promote_challenger() -> str:
     """Move the alias ``champion`` to the challenger, whatever its gates say; for comparison."""
-    from mlflow import MlflowClient  # noqa: PLC0415 - takes a second
-
-    client = MlflowClient(services.MLFLOW_URI)
-    version = str(client.get_model_version_by_alias(MODEL, "challenger").version)
-    client.set_model_version_tag(MODEL, version, "pointsman.accept_failed_gates", "comparison")
-    client.set_registered_model_alias(MODEL, "champion", version)
+    with httpx.Client(base_url=REGISTRY_API, timeout=30, trust_env=False) as registry:
+        asked = {"name": MODEL, "alias": "challenger"}
+        found = registry.get("/registered-models/alias", params=asked).raise_for_status().json()
+        version = str(found["model_version"]["version"])
+        tag = {"name": MODEL, "version": version, "key": ACCEPT_FAILED_GATES, "value": "compared"}
+        registry.post("/model-versions/set-tag", json=tag).raise_for_status()
+        moved = {"name": MODEL, "alias": "champion", "version": version}
+        registry.post("/registered-models/alias", json=moved).raise_for_status()
     return version
 
 
 def to_json(loop: Loop) -> dict[str, Any]:
     """Return a record for `json.dumps`."""
     return dataclasses.asdict(loop) | {"measured_at": datetime.now(UTC).isoformat()}
+
+
+if __name__ == "__main__":
+    found = run_loop()
+    (FOLDER / "loop.json").write_text(json.dumps(to_json(found), indent=1))
+    print(json.dumps(to_json(found), indent=1))  # noqa: T201

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = pa.schema(
     [
         pa.field("question_id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
         pa.field("task", pa.string(), nullable=False),
         pa.field("speciality", pa.string(), nullable=False),
         pa.field("difficulty", pa.int8(), nullable=False),
@@ -30,7 +31,8 @@ SCHEMA: Final = pa.schema(
         pa.field("images", pa.list_(pa.string()), nullable=False),
     ]
 )
-"""`images` are paths relative to the folder, in the order the question speaks of them."""
+"""`images` are paths relative to the folder, in the order the question speaks of them; `kind` is
+the task, so that a choice of a few questions covers all of them."""
 
 
 def write_question_set(folder: Path, questions: Iterable[Question]) -> Path:
@@ -54,8 +56,9 @@ def _write_question(folder: Path, question: Question) -> dict[str, Any]:
     names = [f"images/{question.question_id}-{i}.png" for i in range(len(question.images))]
     for name, image in zip(names, question.images, strict=True):
         image.save(folder / name)
-    columns = (name for name in SCHEMA.names if name != "images")
-    return {column: getattr(question, column) for column in columns} | {"images": names}
+    columns = (name for name in SCHEMA.names if name not in ("images", "kind"))
+    found = {column: getattr(question, column) for column in columns}
+    return found | {"kind": question.task, "images": names}
 
 
 def main() -> None:

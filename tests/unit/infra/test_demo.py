@@ -13,6 +13,7 @@ def test_a_point_is_the_mean_cost_and_quality():
     answers = [
         Asked(
             ask=Ask(question=question),
+            decision_id="dec_0",
             answered_by="any",
             reply="",
             score=score,

@@ -39,6 +39,7 @@ def test_a_share_counts_over_the_chosen_rows(questions):
     moved = [
         Asked(
             ask=Ask(question=questions[0]),
+            decision_id="dec_0",
             answered_by=name,
             reply="",
             score=1.0,

@@ -18,6 +18,7 @@ def test_a_set_reads_back_as_it_was_written(tmp_path):
     assert table.schema.equals(SCHEMA)
     for row, question in zip(table.to_pylist(), questions, strict=True):
         images = row.pop("images")
+        assert row.pop("kind") == row["task"]
         assert row == {name: getattr(question, name) for name in row}
         assert len(images) == len(question.images)
         for name, image in zip(images, question.images, strict=True):
