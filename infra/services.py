@@ -52,6 +52,9 @@ def environment() -> dict[str, str]:
         # Ray starts one idle Python worker per logical CPU: eight, of which none would be used.
         "RAY_prestart_worker_first_driver": "0",
         "RAY_DEDUP_LOGS": "0",
+        # With a token of another cluster in the home folder Ray would ask for it; all listens on
+        # loopback alone.
+        "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_TRAIN_V2_ENABLED": "1",
