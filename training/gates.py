@@ -40,7 +40,7 @@ class GateConfig(BaseModel):
     max_loss_without_champion: float = Field(default=0.05, ge=0, le=1)
     """A first version may not be significantly worse than the best single candidate by more."""
 
-    min_effective_rows: float = Field(default=100.0, ge=2)
+    min_effective_rows: float = Field(default=50.0, ge=2)
     """Of the challenger's value, inverse propensities counted."""
 
     min_trusted_gain: float = Field(default=-0.03, ge=-1, le=1)
