@@ -14,16 +14,22 @@ from pydantic import BaseModel, ValidationError
 from deployments.candidates.block import (
     APPLICATION_PREFIX,
     DEPLOYMENT_NAME,
-    CandidateArgs,
+    OpenAIArgs,
     RoutingCard,
+    VLLMArgs,
+    args_model,
 )
 from deployments.settings import RouterSettings
+from router.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROUTER_APPLICATION = "router"
 CANDIDATE_IMPORT = "deployments.candidates:build"
+KEY_REMEDY = (
+    "put the key in an environment variable and its name, such as VENDOR_API_KEY, in api_key_env"
+)
 
 Path_ = tuple[str | int, ...]
 T = TypeVar("T", bound=BaseModel)
@@ -114,15 +120,26 @@ def _check_application(
         faults.add((*where, "import_path"), f"must be {CANDIDATE_IMPORT} for a candidate")
     if application.get("route_prefix", "/") is not None:
         faults.add(where, f"{name}: add `route_prefix: null`; candidates take no HTTP themselves")
-    args = _validate(CandidateArgs, application.get("args") or {}, (*where, "args"), faults)
-    if args is not None:
-        _check_args(args, name, (*where, "args"), faults, root)
+    args = _read_args(application.get("args") or {}, (*where, "args"), faults)
+    if args is not None and name != f"{APPLICATION_PREFIX}{args.id}":
+        faults.add(
+            (*where, "args", "id"), f"id: {args.id!r} does not match the application {name!r}"
+        )
+    if isinstance(args, VLLMArgs):
+        _check_vllm(args, (*where, "args"), faults, root)
     _check_card(application, where, faults)
 
 
-def _check_args(args: CandidateArgs, name: str, where: Path_, faults: _Faults, root: Path) -> None:
-    if name != f"{APPLICATION_PREFIX}{args.id}":
-        faults.add((*where, "id"), f"id: {args.id!r} does not match the application {name!r}")
+def _read_args(value: object, where: Path_, faults: _Faults) -> VLLMArgs | OpenAIArgs | None:
+    try:
+        model = args_model(value)
+    except InvalidInputError as error:
+        faults.add((*where, error.field), str(error))
+        return None
+    return _validate(model, value, where, faults)
+
+
+def _check_vllm(args: VLLMArgs, where: Path_, faults: _Faults, root: Path) -> None:
     is_path = args.source.startswith((".", "/")) or (root / args.source.split("/")[0]).is_dir()
     if is_path and not (root / args.source / "config.json").is_file():
         faults.add((*where, "source"), f"source: no config.json in {args.source}; mend the path")
@@ -189,6 +206,13 @@ def _classes(module: str, names: set[str]) -> Iterator[ast.ClassDef]:
 
 def _remedy(detail: Any) -> str:  # noqa: ANN401 - pydantic's error details
     kind, message = detail["type"], detail["msg"]
+    name = str(detail["loc"][-1]) if detail["loc"] else ""
+    if "key" in name.lower().split("_"):  # before all else: what stands there may be the key
+        return KEY_REMEDY
+    if kind == "value_error" and isinstance(detail.get("ctx", {}).get("error"), ValueError):
+        return str(detail["ctx"]["error"])
+    if name == "base_url":
+        return "must be an http or https address, such as https://api.example.com/v1"
     if kind == "missing":
         return "missing; add it"
     if kind == "extra_forbidden":

@@ -73,7 +73,9 @@ def start_ray() -> None:
         return
     command = ["ray", "start", "--head", "--block", "--disable-usage-stats"]
     command += [f"--num-cpus={NUM_LOGICAL_CPUS}", "--dashboard-host=127.0.0.1"]
-    command += ["--node-ip-address=127.0.0.1"]
+    # Any free port: the default one may be taken by another Ray on this machine, and then no job
+    # could be submitted here.
+    command += ["--node-ip-address=127.0.0.1", "--dashboard-agent-listen-port=0"]
     command += ["--object-store-memory=268435456", f"--temp-dir={RAY_TEMP}"]
     _spawn("ray", command)
     _await_http("ray", f"{RAY_API}/api/version", timeout_s=90)

@@ -29,6 +29,10 @@ ROUTER_MODEL = "pointsman-router"
 PROFILE_MODEL_PREFIX = "pointsman-profile-"
 EXPERIMENT = "pointsman"
 ARTIFACT_PATH = "router"
+MODEL_DESCRIPTION = "Router versions; the alias `champion` is served."
+MAX_PROFILES = 1000
+"""As many as MLflow returns at once."""
+
 SERVING_ALIAS = "serving"
 """On the profile version that is meant to be used beside the champion."""
 
@@ -67,7 +71,7 @@ class Publisher:
             mlflow.log_artifacts(str(folder), ARTIFACT_PATH)
             mlflow.log_text(certificate.to_json().decode(), f"{ARTIFACT_PATH}/{CERTIFICATE}")
             mlflow.log_text(certificate_page(certificate), "certificate.html")
-        self._ensure_model(self._model, "Router versions; the alias `champion` is served.")
+        self._ensure_model(self._model, MODEL_DESCRIPTION)
         version = self._client.create_model_version(
             self._model,
             source=f"{run.info.artifact_uri}/{ARTIFACT_PATH}",
@@ -96,6 +100,26 @@ class Publisher:
                 return None
             raise
         return str(found[0].version) if found else None
+
+    def tag(self, key: str) -> str | None:
+        """Return a tag of the registered model; None where there is none, or no such model."""
+        found = self._client.search_registered_models(f"name = '{self._model}'")
+        return found[0].tags.get(key) if found else None
+
+    def set_tag(self, key: str, value: str) -> None:
+        """Set a tag of the registered model."""
+        self._ensure_model(self._model, MODEL_DESCRIPTION)
+        self._client.set_registered_model_tag(self._model, key, value)
+
+    def profiles(self) -> dict[str, bool]:
+        """Return the candidates with a profile; True where one was published on its own."""
+        found = self._client.search_registered_models(
+            f"name LIKE '{PROFILE_MODEL_PREFIX}%'", max_results=MAX_PROFILES
+        )
+        return {
+            model.name.removeprefix(PROFILE_MODEL_PREFIX): SERVING_ALIAS in model.aliases
+            for model in found
+        }
 
     def comparable_champion(self, schema_hash: str) -> RouterArtifact | None:
         """Return the router that serves; None where none does, or it reads other features."""

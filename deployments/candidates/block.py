@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, field_validator
 
 from router.candidate import Candidate, Price
+from router.errors import InvalidInputError
 
 APPLICATION_PREFIX = "candidate-"
 """The Serve application of candidate ``x`` is ``candidate-x``."""
 
 DEPLOYMENT_NAME = "candidate"
 """Name of the one deployment inside a candidate's application."""
+
+NEEDED_FIELDS = frozenset({"messages", "model", "stream", "stream_options"})
+"""Fields of a request without which there is no answer, or no cost of it."""
 
 
 class PriceBlock(BaseModel):
@@ -49,6 +53,9 @@ class RoutingCard(BaseModel):
     context_window: int = Field(ge=1)
     """Most tokens of prompt and reply together."""
 
+    draining: bool = False
+    """Whether it gets no new queries; its replicas stay and finish what they have."""
+
     def candidate(self, candidate_id: str) -> Candidate:
         """Return the record that the decision works with."""
         return Candidate(
@@ -64,15 +71,20 @@ class RoutingCard(BaseModel):
 
 
 class CandidateArgs(BaseModel):
-    """How a candidate is run: the application's ``args``."""
+    """How a candidate is run, whatever its kind: the application's ``args``."""
 
-    model_config = ConfigDict(extra="forbid")
+    # A key that was pasted where its variable's name belongs must not reach a log.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """The candidate's name; its application must be called ``candidate-<id>``."""
 
+
+class VLLMArgs(CandidateArgs):
+    """A model that vLLM runs here, through Ray Serve LLM."""
+
     kind: Literal["vllm"]
-    """What runs it: ``vllm`` through Ray Serve LLM."""
+    """What runs it."""
 
     source: str
     """A folder, a hub id or a bucket that holds the weights."""
@@ -91,3 +103,70 @@ class CandidateArgs(BaseModel):
 
     engine_num_cpus: float = Field(default=0.5, gt=0)
     """CPUs that Ray reserves for each engine worker on a machine without an accelerator."""
+
+
+class OpenAIArgs(CandidateArgs):
+    """A model behind any endpoint that speaks OpenAI's protocol: a vLLM elsewhere, a vendor."""
+
+    kind: Literal["openai"]
+    """What runs it."""
+
+    base_url: AnyHttpUrl
+    """Where the endpoint is, version included, such as ``https://api.example.com/v1``."""
+
+    model: str = Field(min_length=1)
+    """The model's name there."""
+
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Z_][A-Z0-9_]*$", max_length=64)
+    """Name of the environment variable that holds the key; none is sent if None. It must be set
+    where ``ray start`` runs, on each node that may hold a replica."""
+
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    """Most seconds for a connection to be made, or to come free."""
+
+    silence_timeout_s: float = Field(default=60.0, gt=0)
+    """Most seconds without a byte: before the answer, and within it."""
+
+    total_timeout_s: float = Field(default=600.0, gt=0)
+    """Most seconds for a whole answer."""
+
+    drop_fields: frozenset[str] = frozenset()
+    """Fields of a request that the endpoint does not know and would refuse it for."""
+
+    num_cpus: float = Field(default=0.1, gt=0)
+    """CPUs that Ray reserves for a replica, which only passes bytes on."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_secret(cls, url: AnyHttpUrl) -> AnyHttpUrl:
+        if url.username or url.password or url.query or url.fragment:
+            raise ValueError(
+                "must have no user, query or fragment; put the key in an environment variable "
+                "and name that in api_key_env"
+            )
+        return url
+
+    @field_validator("drop_fields")
+    @classmethod
+    def _leaves_what_is_needed(cls, names: frozenset[str]) -> frozenset[str]:
+        if kept := names & NEEDED_FIELDS:
+            raise ValueError(f"must leave {', '.join(sorted(kept))} in; remove it from the list")
+        return names
+
+
+KINDS: dict[str, type[VLLMArgs | OpenAIArgs]] = {"vllm": VLLMArgs, "openai": OpenAIArgs}
+"""What may run a candidate, by the block's ``kind``."""
+
+
+def args_model(args: Any) -> type[VLLMArgs | OpenAIArgs]:  # noqa: ANN401 - YAML of any shape
+    """Return the model that checks a block's ``args``; vLLM's where no kind is stated.
+
+    Raises:
+        InvalidInputError: If the kind is not known.
+    """
+    kind = args.get("kind", "vllm") if isinstance(args, dict) else "vllm"
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InvalidInputError(
+            f"kind: input should be {' or '.join(map(repr, KINDS))}, got {kind!r}", "kind"
+        )
+    return KINDS[kind]

@@ -15,7 +15,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
-from deployments.candidates.block import DEPLOYMENT_NAME, CandidateArgs, RoutingCard
+from deployments.candidates.block import DEPLOYMENT_NAME, RoutingCard, VLLMArgs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -102,7 +102,7 @@ class LocalSource(CallbackBase):
         self.ctx.run_init_node = False
 
 
-def build_vllm_candidate(args: CandidateArgs) -> Application:
+def build_vllm_candidate(args: VLLMArgs) -> Application:
     """Return the Serve application that runs ``args.source`` on vLLM."""
     is_single_worker = args.accelerator == "cpu" and args.env.get("OMP_NUM_THREADS") == "1"
     return build_llm_deployment(
@@ -113,7 +113,7 @@ def build_vllm_candidate(args: CandidateArgs) -> Application:
     )
 
 
-def llm_config(args: CandidateArgs) -> LLMConfig:
+def llm_config(args: VLLMArgs) -> LLMConfig:
     """Translate a candidate's block into Ray Serve LLM's configuration.
 
     Raises:

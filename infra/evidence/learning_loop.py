@@ -1,286 +1,211 @@
-"""The loop on the zoo, through HTTP alone: a cold start, exploration, retrains, a newcomer.
+"""The loop on the zoo, through HTTP alone: a cold start, exploration, three retrains.
 
-The first part starts without any profile. Questions are asked of ``auto``, their answers graded
-and labelled; after each third of them a retrain job is submitted, and the version that then
-serves answers test questions without exploring. At the end every candidate is asked all the
-questions, a router is trained on that full information, and answers the same test questions.
+It starts without any profile. Questions are asked of ``auto``, their answers graded and
+labelled. After each third of them a retrain job is submitted, and the version that then serves
+answers test questions without exploring. At the end every candidate is asked all the questions,
+a router is trained on that full information too, and answers the same test questions.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import json
-import shutil
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
-import yaml
 
-from deployments.registry import ACCEPT_FAILED_GATES
 from infra import services
-from infra.asking import Ask, Asked, ask_all, label_all, prices
-from infra.progress import step
+from infra.asking import Ask, prices
+from infra.evidence.entry import FOLDER as EVIDENCE
+from infra.evidence.learning import figure, table
+from infra.evidence.learning_system import (
+    FOLDER,
+    OUTCOMES,
+    Stage,
+    ask,
+    clean,
+    label,
+    local_config,
+    stage,
+    write_config,
+)
 from infra.up import bring_up
-from infra.zoo.questions import Question, generate
+from infra.zoo.questions import generate
 from monitoring.log_reader import read_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-LOCAL = services.ROOT / "infra" / "serve" / "local.yaml"
-FOLDER = services.RUN / "learning"
-OUTCOMES = FOLDER / "outcomes"
-MODEL = "pointsman-router-loop"
-REGISTRY_API = f"{services.MLFLOW_URI}/api/2.0/mlflow"
+    from infra.asking import Asked
+    from infra.evidence.entry import Entry
+    from infra.zoo.questions import Question
 
 NUM_STREAM = 3000
 NUM_ROUNDS = 3
 NUM_TEST = 300
 STREAM_SEED, TEST_SEED = 8_101, 8_102
-EXPLORE_SHARE = 0.3
-BUDGET_QUALITY = 250.0
+EXPLORE_SHARE = 0.5
+BUDGET_QUALITY = 600.0
 """Answers that exploring may be predicted to lose in a day. The cold start is charged as if half
 of its draws were lost, since nothing is known."""
 
 BUDGET_USD = 0.05
-CONCURRENCY = 8
+MAX_BEHIND_POINTS = 3.0
+PICTURE = "learning-loop.png"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A router version on the test questions, and how it was trained."""
-
-    version: str
-    num_labels: int
-    """Labels that it learned from."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What exploring was predicted to cost, expected over the draws, as charged."""
 
     quality: float
-    shares: dict[str, float]
-    """Of the test questions, by candidate."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loop:
-    """What the first part came to."""
-
-    alone: dict[str, float]
-    """Quality of each candidate on the test questions."""
-
-    oracle: float
-    stages: list[Stage]
-    full: Stage
-    stream_quality: list[float]
-    """Of the answers in the stream, by tenths."""
-
-    regret_quality: float
-    """Predicted, expected over the draws, as charged to the budget."""
-
-    regret_usd: float
+    usd: float
     num_explored: int
-    num_failed: int
 
 
-def write_config(path: Path, *, names: tuple[str, ...] | None = None) -> Path:
-    """Write the local config with exploration, its own log and its own registered model."""
-    config = yaml.safe_load(LOCAL.read_text())
-    if names is not None:
-        kept = {"router", *(f"candidate-{name}" for name in names)}
-        config["applications"] = [a for a in config["applications"] if a["name"] in kept]
-    config["applications"][0]["args"] |= {
-        "outcome_log": str(OUTCOMES),
-        "registry_model": MODEL,
-        "explore_share": EXPLORE_SHARE,
-        "explore_daily_quality": BUDGET_QUALITY,
-        "explore_daily_usd": BUDGET_USD,
-        "explore_state": str(FOLDER / "exploration"),
-        "registry_poll_s": 1.0,
-        "outcome_flush_s": 1.0,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
-    return path
-
-
-def ask(asks: list[Ask], what: str) -> list[Asked]:
-    """Ask, and say how far it has come."""
-    with step(what, expected_s=len(asks) / 30) as current:
-
-        def on_answer(num_answers: int) -> None:
-            current.detail = f"{num_answers} of {len(asks)} answers"
-
-        return asyncio.run(
-            ask_all(
-                asks,
-                url=services.HTTP_URL,
-                price_of=prices(services.HTTP_URL),
-                concurrency=CONCURRENCY,
-                on_answer=on_answer,
-            )
-        )
-
-
-def label(asked: list[Asked]) -> None:
-    """Send the grades; returns when they are safe."""
-    asyncio.run(label_all(asked, url=services.HTTP_URL))
-
-
-def retrain(log: str, *, model: str = MODEL, promote: str = "auto") -> str:
-    """Submit a retrain job and return its output.
-
-    Raises:
-        ServiceError: If it fails.
-    """
-    time.sleep(3.0)  # the last rows leave the spool
-    command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
-    command += [f"--address={services.RAY_API}", "--working-dir=.", "--", "python"]
-    command += ["training/retrain.py", f"--promote={promote}", f"--outcome-log={OUTCOMES}"]
-    command += [f"--registry-model={model}"]
-    with step(f"Retrain ({log})", expected_s=70):
-        done = subprocess.run(
-            command,
-            cwd=services.ROOT,
-            env=services.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    (FOLDER / f"{log}.log").write_text(done.stdout + done.stderr)
-    if done.returncode != 0:
-        raise services.ServiceError(f"the retrain job failed; see {FOLDER / f'{log}.log'}")
-    return done.stdout
-
-
-def serving_version() -> str | None:
-    """Return the router version that serves."""
-    body = httpx.get(f"{services.HTTP_URL}/readyz", timeout=10, trust_env=False).json()
-    version: str | None = body["router"].get("router_version")
-    return version
-
-
-def await_version(other_than: str | None) -> str:
-    """Wait until another version serves.
-
-    Raises:
-        ServiceError: If none does within half a minute.
-    """
-    deadline = time.monotonic() + 30
-    while (version := serving_version()) in (None, other_than):
-        if time.monotonic() > deadline:
-            raise services.ServiceError("no new version serves; the gates may have failed")
-        time.sleep(0.3)
-    return version
-
-
-def stage(version: str, test: list[Question], num_labels: int) -> Stage:
-    """Ask the test questions of the version that serves."""
-    asked = ask([Ask(question=q) for q in test], f"Test version {version}")
-    names = [a.answered_by for a in asked]
-    return Stage(
-        version=version,
-        num_labels=num_labels,
-        quality=float(np.mean([a.score for a in asked])),
-        shares={name: names.count(name) / len(names) for name in sorted(set(names))},
-    )
-
-
-def clean() -> None:
-    """Forget the log, the budget and the router versions of a loop before."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
-
-
-def run_loop() -> Loop:
-    """Run the first part on a system that this brings up."""
+def run(num_questions: int = NUM_STREAM) -> dict[str, Any]:
+    """Run it on a system that this brings up; the system stays up."""
     clean()
-    bring_up(write_config(FOLDER / "loop.yaml"))
-    stream = list(generate(NUM_STREAM, seed=STREAM_SEED))
+    applications = local_config()["applications"]
+    config = write_config(
+        FOLDER / "loop.yaml",
+        applications,
+        explore_share=EXPLORE_SHARE,
+        explore_daily_quality=BUDGET_QUALITY,
+        explore_daily_usd=BUDGET_USD,
+    )
+    bring_up(config)
+    stream = list(generate(num_questions, seed=STREAM_SEED))
     test = list(generate(NUM_TEST, seed=TEST_SEED))
     names = list(prices(services.HTTP_URL))
-    pinned = ask(
-        [Ask(question=q, model=name) for name in names for q in test], "Test each candidate alone"
-    )
-    alone = {
-        name: [a.score for a in pinned[i * NUM_TEST : (i + 1) * NUM_TEST]]
-        for i, name in enumerate(names)
-    }
+    pinned = ask([Ask(question=q, model=m) for m in names for q in test], "Test each alone")
+    alone_MN = np.reshape([a.score for a in pinned], (len(names), NUM_TEST))
     stages, streamed = _rounds(stream, test)
-    regret = _regret()
-    every = ask(
-        [Ask(question=q, model=name) for name in names for q in stream], "Ask everybody everything"
-    )
+    spent = _spent()
+    every = ask([Ask(question=q, model=m) for m in names for q in stream], "Ask all everything")
     label(every)
-    before = serving_version()
-    retrain("full", promote="never")
-    version = promote_challenger()
-    if version != before:
-        await_version(before)
-    return Loop(
-        alone={name: float(np.mean(scores)) for name, scores in alone.items()},
-        oracle=float(np.mean(np.max([alone[name] for name in names], axis=0))),
-        stages=stages,
-        full=stage(version, test, len(every)),
-        stream_quality=[float(part.mean()) for part in np.array_split(_scores(streamed), 10)],
-        num_failed=0,
-        **regret,
-    )
+    full = stage(test, len(streamed) + len(every), "full")
+    return {
+        "num_questions": num_questions,
+        "alone": dict(zip(names, alone_MN.mean(axis=1).tolist(), strict=True)),
+        "oracle": float(alone_MN.max(axis=0).mean()),
+        "stages": [dataclasses.asdict(s) for s in stages],
+        "full": dataclasses.asdict(full),
+        "stream": [float(np.mean(p)) for p in np.array_split([a.score for a in streamed], 12)],
+        "spent": dataclasses.asdict(spent),
+    }
 
 
 def _rounds(stream: list[Question], test: list[Question]) -> tuple[list[Stage], list[Asked]]:
-    stages, streamed = [], []
+    stages: list[Stage] = []
+    streamed: list[Asked] = []
     for i, part in enumerate(np.array_split(np.arange(len(stream)), NUM_ROUNDS)):
         asks = [Ask(question=stream[n], explores=True) for n in part]
         asked = ask(asks, f"Round {i + 1}: {len(asks)} questions, exploring")
         label(asked)
         streamed += asked
-        before = serving_version()
-        output = retrain(f"round-{i + 1}")
-        promoted = "is champion" in output
-        version = await_version(before) if promoted else str(before)
-        stages.append(stage(version, test, len(streamed)))
+        stages.append(stage(test, len(streamed), f"round-{i + 1}"))
     return stages, streamed
 
 
-def _scores(asked: list[Asked]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([a.score for a in asked])
+def _spent() -> Spent:
+    columns = ("policy", "regret_quality", "regret_usd")
+    rows = read_table(OUTCOMES, "outcomes", columns=columns).to_pylist()
+    return Spent(
+        quality=float(sum(row["regret_quality"] or 0.0 for row in rows)),
+        usd=float(sum(row["regret_usd"] or 0.0 for row in rows)),
+        num_explored=sum(row["policy"] == "explore" for row in rows),
+    )
 
 
-def _regret() -> dict[str, Any]:
-    rows = read_table(
-        OUTCOMES, "outcomes", columns=("policy", "regret_quality", "regret_usd")
-    ).to_pylist()
-    return {
-        "regret_quality": float(sum(r["regret_quality"] or 0.0 for r in rows)),
-        "regret_usd": float(sum(r["regret_usd"] or 0.0 for r in rows)),
-        "num_explored": sum(r["policy"] == "explore" for r in rows),
-    }
+def lines(result: dict[str, Any]) -> list[Entry]:
+    """Return the lines of C1."""
+    stages, spent = result["stages"], result["spent"]
+    first, last = stages[0]["quality"], stages[-1]["quality"]
+    best = max(result["alone"].values())
+    behind = 100 * (result["full"]["quality"] - last)
+    return [
+        figure(
+            "C1",
+            100 * (last - best),
+            "points over the best single candidate after the third retrain",
+            "above 0",
+            holds=last > best,
+        ),
+        figure(
+            "C1",
+            100 * (last - first),
+            "points that the third version is over the first",
+            "above 0",
+            holds=last > first,
+        ),
+        figure(
+            "C1",
+            behind,
+            "points behind a router trained on full information",
+            "at most 3",
+            holds=behind <= MAX_BEHIND_POINTS,
+        ),
+        figure(
+            "C1",
+            spent["quality"],
+            f"answers' worth of regret spent on exploring, and ${spent['usd']:.4f}",
+            f"at most {BUDGET_QUALITY:g}, and ${BUDGET_USD:g}",
+            holds=spent["quality"] <= BUDGET_QUALITY and spent["usd"] <= BUDGET_USD,
+        ),
+    ]
 
 
-def promote_challenger() -> str:
-    """Move the alias ``champion`` to the challenger, whatever its gates say; for comparison."""
-    with httpx.Client(base_url=REGISTRY_API, timeout=30, trust_env=False) as registry:
-        asked = {"name": MODEL, "alias": "challenger"}
-        found = registry.get("/registered-models/alias", params=asked).raise_for_status().json()
-        version = str(found["model_version"]["version"])
-        tag = {"name": MODEL, "version": version, "key": ACCEPT_FAILED_GATES, "value": "compared"}
-        registry.post("/model-versions/set-tag", json=tag).raise_for_status()
-        moved = {"name": MODEL, "alias": "champion", "version": version}
-        registry.post("/registered-models/alias", json=moved).raise_for_status()
-    return version
+def section(result: dict[str, Any]) -> str:
+    """Return the section, and draw its picture."""
+    draw(result)
+    names = list(result["alone"])
+    rows = [
+        (
+            s["version"],
+            f"{s['num_labels']:,}",
+            s["promoted_by"],
+            f"{s['quality']:.1%}",
+            *(f"{s['shares'].get(name, 0.0):.0%}" for name in names),
+        )
+        for s in [*result["stages"], result["full"]]
+    ]
+    alone = ", ".join(f"{name} {quality:.1%}" for name, quality in result["alone"].items())
+    return f"""## A cold start and three retrains
+
+{result["num_questions"]:,} questions of the zoo were asked of `auto` and labelled by a program
+that knows the answers, {EXPLORE_SHARE:.0%} of them drawn; {result["spent"]["num_explored"]:,} went to
+another candidate than the greedy one. The last row was trained on every candidate's answers to
+all of them besides. Each version answered the same {NUM_TEST} test questions without exploring.
+Alone, on the same: {alone}; the best answer to each: {result["oracle"]:.1%}. Where the gates did
+not pass, the version was promoted by hand.
+
+{table(("version", "labels", "promoted by", "quality", *names), rows)}
+
+![Quality over labels]({PICTURE})
+"""
 
 
-def to_json(loop: Loop) -> dict[str, Any]:
-    """Return a record for `json.dumps`."""
-    return dataclasses.asdict(loop) | {"measured_at": datetime.now(UTC).isoformat()}
+def draw(result: dict[str, Any]) -> None:
+    """Draw quality over labels."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - takes a second
 
-
-if __name__ == "__main__":
-    found = run_loop()
-    (FOLDER / "loop.json").write_text(json.dumps(to_json(found), indent=1))
-    print(json.dumps(to_json(found), indent=1))  # noqa: T201
+    canvas = Figure(figsize=(7, 4), layout="constrained")
+    axes = canvas.subplots()
+    best = max(result["alone"].values())
+    at = [s["num_labels"] for s in result["stages"]]
+    axes.plot(at, [s["quality"] for s in result["stages"]], "o-", label="routed, test questions")
+    width = result["num_questions"] / len(result["stream"])
+    axes.plot(
+        [width * (i + 0.5) for i in range(len(result["stream"]))],
+        result["stream"],
+        ".:",
+        label="the stream itself, exploring",
+    )
+    for value, name, style in (
+        (result["oracle"], "oracle", "--"),
+        (result["full"]["quality"], "full information", "-."),
+        (result["stages"][0]["quality"], "first router", ":"),
+        (best, "best single", "-"),
+    ):
+        axes.axhline(value, label=name, linestyle=style, color="grey", linewidth=1)
+    axes.set(xlabel="labelled outcomes", ylabel="share of right answers")
+    axes.legend(fontsize=8)
+    canvas.savefig(EVIDENCE / PICTURE, dpi=110)

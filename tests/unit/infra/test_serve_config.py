@@ -152,30 +152,29 @@ def test_what_is_missing_is_asked_for_where_it_belongs(check, old, block, fault)
     [
         ("id: vendor", "id: other", "id: 'other' does not match the application"),
         ("model: large", 'model: ""', "model: string should have at least 1 character, got ''"),
-        ("base_url: https://", "base_url: ftp://", "base_url: uRL scheme should be 'http' or"),
+        ("base_url: https://", "base_url: ftp://", "base_url: must be an http or https address"),
         ("VENDOR_API_KEY", "sk-1234abcd", "api_key_env: put the key in an environment variable"),
         ("api_key_env: V", "api_key: sk-1234abcd #", "api_key: put the key in an environment var"),
         ("base_url:", "source: x\n    base_url:", "source: unknown key; remove it"),
-        ("model: large", "model: large\n    total_timeout_s: 0", "greater than 0, got 0"),
+        ("model: large", "total_timeout_s: 0\n    model: large", "greater than 0, got 0"),
     ],
 )
 def test_a_fault_of_an_endpoint_is_told_without_its_key(check, old, new, fault):
     """The keys of the other kind are unknown here, and what may be a secret is not repeated."""
     text = GOOD + VENDOR.replace(old, new, 1)
     found = [line for line in check(text) if fault in line]
-    assert [int(line.split(":")[0]) for line in found] == [line_of(text, new.split("\n")[-1])] or (
-        "source" in new and len(found) == 1
-    )
+    assert [int(line.split(":")[0]) for line in found] == [line_of(text, new.split("\n")[0])]
     assert "1234" not in "".join(check(text))
 
 
 @pytest.mark.parametrize(
-    "url", ["https://me:sk-1234@host/v1", "https://host/v1?key=sk-1234", "https://host/v1#sk-1234"]
+    ("host", "rest"), [("me:sk-1234@host", ""), ("host", "?key=sk-1234"), ("host", "#sk-1234")]
 )
-def test_an_address_with_a_secret_is_refused(check, url):
+def test_an_address_with_a_secret_is_refused(check, host, rest):
     """It would stand in the config and in Serve's status."""
-    (fault,) = check(GOOD + VENDOR.replace("https://api.example.com/v1", url))
-    assert "base_url must have no user, query or fragment; put the key" in fault
+    text = VENDOR.replace("api.example.com/v1", f"{host}/v1{rest}")
+    (fault,) = check(GOOD + text)
+    assert "base_url: must have no user, query or fragment; put the key" in fault
     assert "1234" not in fault
 
 
@@ -183,7 +182,7 @@ def test_fields_that_every_request_needs_are_not_dropped(check):
     """Without messages or the stream's usage there is no answer and no cost."""
     drop = "model: large\n    drop_fields: [seed, stream_options]"
     (fault,) = check(GOOD + VENDOR.replace("model: large", drop))
-    assert "drop_fields must leave stream_options in; remove it" in fault
+    assert "drop_fields: must leave stream_options in; remove it" in fault
 
 
 def test_both_kinds_stand_side_by_side(check):
