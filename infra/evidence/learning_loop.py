@@ -171,8 +171,8 @@ def section(result: dict[str, Any]) -> str:
     return f"""## A cold start and three retrains
 
 {result["num_questions"]:,} questions of the zoo were asked of `auto` and labelled by a program
-that knows the answers, {EXPLORE_SHARE:.0%} of them drawn; {result["spent"]["num_explored"]:,} went to
-another candidate than the greedy one. The last row was trained on every candidate's answers to
+that knows the answers, {EXPLORE_SHARE:.0%} of them drawn; {result["spent"]["num_explored"]:,} went
+to another candidate than the greedy one. The last row was trained on every candidate's answers to
 all of them besides. Each version answered the same {NUM_TEST} test questions without exploring.
 Alone, on the same: {alone}; the best answer to each: {result["oracle"]:.1%}. Where the gates did
 not pass, the version was promoted by hand.

@@ -183,7 +183,8 @@ def section(result: dict[str, Any]) -> str:
 
 The pool of four ({COPIED} twice, at two prices) answered {result["quality"]["without"]:.1%} of
 the test questions right. `{NEWCOMER}` was added as one more block and profiled by
-`training.profiling`. It then stood at `{standing["stage"]}`, eligible for {standing["cap"] or 1.0:.0%} of the queries.
+`training.profiling`. It then stood at `{standing["stage"]}`, eligible for
+{standing["cap"] or 1.0:.0%} of the queries.
 
 {table(("when", "share of its speciality", "share of the rest", "quality of all"), rows)}
 """

@@ -171,7 +171,7 @@ def clean() -> None:
 
 
 def promote_challenger(model: str) -> str:
-    """Move the alias ``champion`` to the challenger, as a person who accepts what its gates say."""
+    """Move the alias ``champion`` to the challenger, as a person who accepts its gates."""
     with httpx.Client(base_url=REGISTRY_API, timeout=30, trust_env=False) as registry:
         asked = {"name": model, "alias": "challenger"}
         found = registry.get("/registered-models/alias", params=asked).raise_for_status().json()

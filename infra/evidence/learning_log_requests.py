@@ -1,0 +1,208 @@
+"""What recording costs a request: one application, alternately with and without a recorder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from deployments.outcomes import OutcomeRecorder
+from deployments.protocol import parse_chat_request
+from monitoring.outcome import Attempt, Outcome, Status, Timing, Usage
+from router.records import Decision, Routing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from deployments.protocol import ChatCall
+    from deployments.router_deployment import Question
+    from router.features.extract import FeatureExtractor
+
+CANDIDATES = ("reader", "charter", "scene", "generalist")
+NUM_TURNS = 8
+"""Each with and without, so that what the machine does besides falls on both."""
+
+NUM_BARE, NUM_ROUTED = 500, 150
+"""Requests a turn."""
+
+SCOPE = {
+    "type": "http",
+    "asgi": {"version": "3.0"},
+    "http_version": "1.1",
+    "method": "POST",
+    "scheme": "http",
+    "path": "/v1/chat/completions",
+    "raw_path": b"/v1/chat/completions",
+    "query_string": b"",
+    "headers": [(b"content-type", b"application/json")],
+    "server": ("127.0.0.1", 8000),
+    "client": ("127.0.0.1", 9),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One kind of request, with and without recording, in seconds of the processor."""
+
+    name: str
+    num_requests: int
+    """Of each of the two."""
+
+    without_s: float
+    recorded_s: float
+
+    @property
+    def cost_share(self) -> float:
+        """Throughput of one core that recording takes away."""
+        return 1 - self.without_s / self.recorded_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A request at its end, as far as the recorder asks."""
+
+    call: ChatCall
+
+    def outcome(self, status: Status, decision: Decision) -> Outcome:
+        """Return the request's outcome."""
+        return Outcome(
+            time=datetime.now(UTC),
+            decision=decision,
+            shape=self.call.shape,
+            routing=Routing(),
+            query_sha256="0" * 64,
+            requested_model="auto",
+            pool_age_s=0.25,
+            attempts=(Attempt(candidate_id="scene", started_s=0.01, duration_s=0.5),),
+            answered_by="scene",
+            status=status,
+            timing=Timing(latency_s=0.5, decide_s=0.005, time_to_first_token_s=0.1),
+            usage=Usage(input_tokens=120, output_tokens=8, cost_usd=0.0003),
+        )
+
+
+async def measure_requests(extractor: FeatureExtractor, folder: Path) -> list[Load]:
+    """Measure the two kinds of request.
+
+    Args:
+        extractor: Embeds the questions of *routed*.
+        folder: An empty one, for the logs.
+    """
+    kinds = (("bare", NUM_BARE, None), ("routed", NUM_ROUTED, extractor))
+    loads = []
+    for name, num_requests, embeds in kinds:
+        spent_s = {True: 0.0, False: 0.0}
+        for turn in range(-1, NUM_TURNS):
+            for is_recorded in (True, False) if turn % 2 else (False, True):
+                root = folder / f"{name}-{turn}" if is_recorded else None
+                taken_s = await _turn(root, num_requests, embeds, extractor.schema.num_features)
+                if turn >= 0:  # the turn before the first warms up
+                    spent_s[is_recorded] += taken_s
+        loads.append(
+            Load(
+                name=name,
+                num_requests=num_requests * NUM_TURNS,
+                without_s=spent_s[False],
+                recorded_s=spent_s[True],
+            )
+        )
+    return loads
+
+
+async def _turn(
+    root: Path | None, num_requests: int, embeds: FeatureExtractor | None, num_features: int
+) -> float:
+    """Answer requests one after the other; return the processor's seconds, commits included."""
+    recorder = running = None
+    if root is not None:
+        recorder = OutcomeRecorder(root, flush_s=0.5, features=_no_features)
+        running = asyncio.create_task(recorder.run())
+    answer = _application(recorder, embeds, num_features)
+    stamp = time.perf_counter_ns()
+    bodies = [_body(f"{stamp} {number}") for number in range(num_requests)]
+    began_s = time.process_time()
+    for body in bodies:
+        await _call(answer, body)
+        await asyncio.sleep(0)
+    if recorder is not None and running is not None:
+        while recorder.counts()["written"] < num_requests:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.05)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    return time.process_time() - began_s
+
+
+def _application(
+    recorder: OutcomeRecorder | None, embeds: FeatureExtractor | None, num_features: int
+) -> FastAPI:
+    application = FastAPI()
+    rng = np.random.default_rng(0)
+    features = [rng.standard_normal(num_features, np.float32) for _ in range(64)]
+    number = iter(range(1 << 30))
+
+    @application.post("/v1/chat/completions")
+    async def chat(request: Request) -> JSONResponse:
+        call = parse_chat_request(await request.body())
+        if embeds is not None:
+            embeds.extract(call.question_text, ())
+        n = next(number)
+        decision = _decision(n, features[n % len(features)])
+        if recorder is not None:
+            finished: Any = _Finished(call)
+            recorder.add_outcome(finished, Status.OK, decision)
+        return JSONResponse({"id": decision.decision_id, "choices": [{"index": 0}]})
+
+    return application
+
+
+def _decision(number: int, features_F: NDArray[np.float32]) -> Decision:
+    count = len(CANDIDATES)
+    return Decision(
+        decision_id=f"dec_{number:024x}",
+        router_version="12",
+        feature_schema_hash="f" * 64,
+        candidate_ids=CANDIDATES,
+        refusals=(None,) * count,
+        quality_means=(0.25, 0.5, 0.75, 0.5),
+        quality_stds=(0.125,) * count,
+        costs_usd=(0.001,) * count,
+        latencies_s=(0.5,) * count,
+        utilities=(0.25, 0.5, 0.75, 0.5),
+        choice="scene",
+        propensity=0.95,
+        seed=number,
+        features_F=features_F,
+    )
+
+
+def _body(question: str) -> bytes:
+    content = f"Which of the shapes in the picture is the largest? {question}"
+    message = {"role": "user", "content": content}
+    return json.dumps({"model": "auto", "messages": [message]}).encode()
+
+
+async def _call(application: Callable[..., Any], body: bytes) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message.get("status", 200) != 200:  # noqa: PLR2004 - OK
+            raise RuntimeError(f"the application answered {message['status']}")
+
+    await application(dict(SCOPE), receive, send)
+
+
+async def _no_features(question: Question) -> tuple[str, NDArray[np.float32]]:
+    raise RuntimeError(f"{question} has features")
