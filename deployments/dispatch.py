@@ -1,19 +1,38 @@
-"""Step 6, dispatch: call the chosen candidate, or the next best if it fails early."""
+"""Step 6, dispatch: call the chosen candidate, or the next best if it fails early.
+
+Whoever sends the first byte answers. Until then a failure moves the request on to the next
+candidate, within the retry budget, and half of the time without a byte asks the next one beside
+the first. After it there is no way back.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
+from ray.exceptions import RayActorError
 
+from deployments.attempts import (
+    NEUTRAL,
+    AllFailedError,
+    Answer,
+    CandidateBusyError,
+    CandidateDeadError,
+    CandidateFailedError,
+    CandidateGoneError,
+    CandidateLateError,
+    Log,
+)
 from deployments.candidates.block import APPLICATION_PREFIX
+from deployments.ejection import Ejection
 from deployments.protocol import read_events
-from monitoring.outcome import Attempt
-from router.errors import CandidateReplyError, InvalidInputError, PointsmanError
+from deployments.race import HUNG, Race, RaceEvent, RaceRules
+from deployments.retry_budget import RetryBudget, RetryRules
+from monitoring.outcome import Status
+from router.errors import CandidateReplyError, InvalidInputError
 from router.records import Refusal
 
 if TYPE_CHECKING:
@@ -21,53 +40,19 @@ if TYPE_CHECKING:
 
     from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+    from deployments.ejection import Call
     from router.records import Pool
+
+__all__ = ["AllFailedError", "Answer", "CandidateFailedError", "Dispatcher", "Log", "RaceEvent"]
 
 POOL_CHECK_S = 0.25
 """Seconds between looks whether a candidate that is being waited for still has replicas."""
 
+DEAD_SIGNS = ("EngineDeadError", "EngineCore encountered an issue", "endpoint_unreachable")
+"""Words in a failure that tell of a dead engine: vLLM's, and those of an endpoint's candidate."""
+
 GONE = {Refusal.COLD, Refusal.DRAINING, Refusal.NO_REPLICA}
 """States in which a request that has no answer yet will not get one soon."""
-
-
-class CandidateFailedError(PointsmanError):
-    """One candidate gave no answer; another may."""
-
-
-class AllFailedError(PointsmanError):
-    """Every candidate that was tried failed."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """A candidate's answer, from its first byte on."""
-
-    candidate_id: str
-    events: AsyncIterator[dict[str, Any]]
-    """One completion, or the chunks of a stream."""
-
-    started_s: float
-    cancel: Callable[[], None]
-    """Stops the candidate's work; safe to call at any time."""
-
-
-@dataclass(slots=True)
-class Log:
-    """The attempts of one request, in order."""
-
-    arrived_s: float
-    attempts: list[Attempt] = field(default_factory=list)
-
-    def add(self, candidate_id: str, started_s: float, error: str | None = None) -> None:
-        """Note the end of one attempt; times on the monotonic clock."""
-        self.attempts.append(
-            Attempt(
-                candidate_id=candidate_id,
-                started_s=started_s - self.arrived_s,
-                duration_s=time.monotonic() - started_s,
-                error=error,
-            )
-        )
 
 
 class Dispatcher:
@@ -75,11 +60,34 @@ class Dispatcher:
 
     Args:
         pool: Returns the latest pool.
+        on_busy: Told of a candidate that takes nothing more for so many seconds.
+        ejection: Learns how each call ended; one of its own when None.
+        budget: Allows retries; one by the default rules when None.
+        hedge_after_s: When a candidate that is slow to begin is overtaken by the next; half of
+            the time that the request has when None.
+        fair_wait_s: Silence for less than this says nothing of a candidate's health.
+        on_event: Told in a word of what happened, for metrics.
     """
 
-    def __init__(self, pool: Callable[[], Pool]) -> None:
+    def __init__(  # noqa: PLR0913 - each is a part of its own
+        self,
+        pool: Callable[[], Pool],
+        on_busy: Callable[[str, float], None] | None = None,
+        *,
+        ejection: Ejection | None = None,
+        budget: RetryBudget | None = None,
+        hedge_after_s: float | None = None,
+        fair_wait_s: float = 0.0,
+        on_event: Callable[[RaceEvent, str], None] = lambda _event, _candidate: None,
+    ) -> None:
         """Start without a handle; each is made when first needed."""
         self._pool = pool
+        self._on_busy = on_busy
+        self._ejection = ejection or Ejection()
+        self._budget = budget or RetryBudget(RetryRules(), time.monotonic())
+        self._fair_wait_s = fair_wait_s
+        self._on_event = on_event
+        self._race_rules = RaceRules(self._budget.take, hedge_after_s, on_event)
         self._handles: dict[str, DeploymentHandle] = {}
 
     async def call(
@@ -103,29 +111,102 @@ class Dispatcher:
 
         Raises:
             InvalidInputError: If a candidate says that the request itself is wrong.
-            AllFailedError: If every candidate failed.
+            AllFailedError: If every candidate failed, or the retry budget allows no other.
         """
-        for candidate_id in ranking:
-            started_s = time.monotonic()
-            try:
-                return await self._attempt(
-                    candidate_id,
-                    body_for(candidate_id),
-                    deadline_s=deadline_s,
-                    waits_for_start=waits_for_start,
-                )
-            except CandidateFailedError as error:
-                log.add(candidate_id, started_s, str(error))
-                if time.monotonic() >= deadline_s:
-                    break
-            except InvalidInputError as error:
-                log.add(candidate_id, started_s, str(error))
-                raise
-        failures = "; ".join(f"{a.candidate_id}: {a.error}" for a in log.attempts)
-        raise AllFailedError(f"no candidate answered ({failures})")
+        self._budget.note_request(time.monotonic())
+
+        def attempt(candidate_id: str, *, has_other: bool) -> Awaitable[Answer]:
+            return self._judged(
+                candidate_id,
+                body_for(candidate_id),
+                deadline_s=deadline_s,
+                waits_for_start=waits_for_start,
+                has_other=has_other,
+            )
+
+        race = Race(
+            ranking,
+            attempt,
+            rules=self._race_rules,
+            deadline_s=deadline_s,
+            log=log,
+            is_masked=self._is_masked,
+        )
+        return await race.run()
+
+    async def _judged(
+        self,
+        candidate_id: str,
+        body: dict[str, Any],
+        *,
+        deadline_s: float,
+        waits_for_start: bool,
+        has_other: bool,
+    ) -> Answer:
+        """Return a candidate's answer; what is learned of its health goes to the ejection."""
+        started_s = time.monotonic()
+        call = self._ejection.begin(candidate_id, started_s)
+        try:
+            answer = await self._attempt(
+                candidate_id,
+                body,
+                deadline_s=deadline_s,
+                waits_for_start=waits_for_start,
+                has_other=has_other,
+            )
+        except BaseException as error:
+            self._judge(call, error, lasted_s=time.monotonic() - started_s)
+            raise
+        self._ejection.answer(call)
+        answer.end = lambda status: self._close(call, status)
+        return answer
+
+    def _is_masked(self, candidate_id: str) -> bool:
+        """Return whether a candidate's replicas cannot take a query by now."""
+        standing = self._pool().standing(candidate_id)
+        return standing is None or standing.refusal is not None
+
+    def _judge(self, call: Call, error: BaseException, *, lasted_s: float) -> None:
+        """Tell the ejection what an attempt's end says of its candidate."""
+        now_s = time.monotonic()
+        if isinstance(error, CandidateBusyError) and self._on_busy is not None:
+            self._on_busy(call.candidate_id, error.retry_after_s)
+        if isinstance(error, InvalidInputError):
+            self._ejection.succeed(call, now_s)  # it found a fault with the request
+        elif isinstance(error, CandidateLateError) or error.args == (HUNG,):
+            # Else a user could have a candidate ejected by asking for an answer in no time.
+            if lasted_s >= self._fair_wait_s:
+                self._fail(call)
+            else:
+                self._ejection.drop(call)
+        elif isinstance(error, CandidateFailedError) and not isinstance(error, NEUTRAL):
+            standing = self._pool().standing(call.candidate_id)
+            is_alone = standing is None or standing.num_running <= 1
+            self._fail(call, is_fatal=is_alone and isinstance(error, CandidateDeadError))
+        else:
+            self._ejection.drop(call)
+
+    def _fail(self, call: Call, *, is_fatal: bool = False) -> None:
+        if self._ejection.fail(call, time.monotonic(), is_fatal=is_fatal):
+            self._on_event(RaceEvent.EJECTED, call.candidate_id)
+
+    def _close(self, call: Call, status: Status) -> None:
+        """Close the call of an answer that began."""
+        if status is Status.OK:
+            self._ejection.succeed(call, time.monotonic())
+        elif status is Status.TRUNCATED:
+            self._fail(call)
+        else:
+            self._ejection.drop(call)
 
     async def _attempt(
-        self, candidate_id: str, body: dict[str, Any], *, deadline_s: float, waits_for_start: bool
+        self,
+        candidate_id: str,
+        body: dict[str, Any],
+        *,
+        deadline_s: float,
+        waits_for_start: bool,
+        has_other: bool = False,
     ) -> Answer:
         started_s = time.monotonic()
         pieces: DeploymentResponseGenerator[str] | None = None
@@ -138,6 +219,7 @@ class Dispatcher:
                 candidate_id,
                 deadline_s=deadline_s,
                 waits_for_start=waits_for_start,
+                has_other=has_other,
             )
             _raise_error(first)
         except BaseException as error:
@@ -165,6 +247,7 @@ class Dispatcher:
         *,
         deadline_s: float,
         waits_for_start: bool,
+        has_other: bool = False,
     ) -> dict[str, Any]:
         """Return the first event, unless the candidate leaves the pool or the time is up."""
         task = asyncio.ensure_future(first)
@@ -174,10 +257,15 @@ class Dispatcher:
                 if task.done():
                     break
                 if time.monotonic() >= deadline_s:
-                    raise CandidateFailedError("no first byte before the deadline")
+                    raise CandidateLateError("no first byte before the deadline")
                 standing = self._pool().standing(candidate_id)
-                if standing is None or (standing.refusal in GONE and not waits_for_start):
-                    raise CandidateFailedError("its replicas went away")
+                gone = GONE | {Refusal.STARTING} if has_other else GONE
+                is_gone = standing is None or (
+                    # Replicas that drain still finish what they have.
+                    standing.refusal in gone and not standing.num_running and not waits_for_start
+                )
+                if is_gone:
+                    raise CandidateGoneError("its replicas went away")
             return task.result()
         finally:
             task.cancel()
@@ -185,6 +273,8 @@ class Dispatcher:
 
 def _failure(error: Exception) -> CandidateFailedError:
     """Return what to note of a failed attempt."""
+    if isinstance(error, RayActorError) or any(sign in str(error) for sign in DEAD_SIGNS):
+        return CandidateDeadError(f"{type(error).__name__}: {error}"[:300])
     if isinstance(error, CandidateFailedError):
         return error
     if isinstance(error, StopAsyncIteration):
@@ -209,6 +299,7 @@ def _raise_error(event: dict[str, Any]) -> None:
 
     Raises:
         InvalidInputError: If the candidate found fault with the request.
+        CandidateBusyError: If the candidate takes nothing more for a while.
         CandidateFailedError: If the candidate itself failed.
     """
     error = event.get("error")
@@ -216,6 +307,10 @@ def _raise_error(event: dict[str, Any]) -> None:
         return
     message = str(error.get("message", "")) if isinstance(error, dict) else str(error)
     code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(error, dict) and isinstance(error.get("type"), str):
+        message = f"{error['type']}: {message}" if code != 400 else message  # noqa: PLR2004
+    if isinstance(error, dict) and code == 429:  # noqa: PLR2004 - too many requests
+        raise CandidateBusyError(message[:300], float(error.get("retry_after_s") or 1.0))
     if isinstance(code, int) and 400 <= code < 500:  # noqa: PLR2004 - HTTP's client errors
         raise InvalidInputError(message, str(error.get("param") or ""))
     raise CandidateFailedError(message[:300])
@@ -224,6 +319,16 @@ def _raise_error(event: dict[str, Any]) -> None:
 async def _chain(
     first: dict[str, Any], rest: AsyncIterator[dict[str, Any]]
 ) -> AsyncIterator[dict[str, Any]]:
+    """Yield the events of an answer that has begun.
+
+    Raises:
+        CandidateReplyError: If one of them tells of an error: there is no way back to another
+            candidate any more.
+    """
     yield first
     async for event in rest:
+        try:
+            _raise_error(event)
+        except (CandidateFailedError, InvalidInputError) as error:
+            raise CandidateReplyError(str(error)) from None
         yield event

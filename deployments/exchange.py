@@ -6,9 +6,10 @@ import hashlib
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from deployments.dispatch import Log
+from deployments.attempts import Log
 from deployments.protocol import Receipt
 from monitoring.outcome import Outcome, Status, Timing, Usage
 
@@ -27,6 +28,12 @@ class Exchange:
     routing: Routing
     pool: Pool
     arrived_s: float
+    deadline_s: float = inf
+    """When the first byte of the answer must be there."""
+
+    session: str | None = None
+    """The session that it belongs to, if any."""
+
     pictures: tuple[Picture, ...] = ()
     decision: Decision | None = None
     timing: Timing = field(default_factory=Timing)
@@ -41,6 +48,10 @@ class Exchange:
     def elapsed_s(self) -> float:
         """Return the seconds since the request arrived."""
         return time.monotonic() - self.arrived_s
+
+    def left_s(self) -> float:
+        """Return the seconds until the deadline; 0 after it."""
+        return max(0.0, self.deadline_s - time.monotonic())
 
     def note_answer(self, candidate_id: str) -> None:
         """Note who answers, at its first byte."""

@@ -1,7 +1,7 @@
 """Step 1, request: OpenAI's HTTP protocol, from a request to its answer.
 
-A request goes media ──> decision ──> dispatch ──> reply, and leaves an outcome row. If the router
-fails or has no version yet, the default candidate answers, and the failure is counted.
+A request goes door ──> media ──> decision ──> dispatch ──> reply, and leaves an outcome row. If
+the router fails or has no version yet, the default candidate answers, and the failure is counted.
 """
 
 from __future__ import annotations
@@ -10,43 +10,49 @@ import asyncio
 import logging
 import secrets
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from ray import serve
 
+from deployments.admission import Admission
 from deployments.dispatch import Dispatcher
+from deployments.door import Door
+from deployments.ejection import Ejection, EjectionRules
 from deployments.exchange import Exchange
+from deployments.fail_open import RouterRestsError, check_decision
 from deployments.labels import parse_labels
 from deployments.media import MediaFetcher, MediaLimits
 from deployments.metrics import RequestMetrics
 from deployments.outcomes import OutcomeRecorder
 from deployments.pool import PoolWatcher
 from deployments.protocol import (
-    DONE,
-    ChunkWriter,
     annotate,
-    error_event,
     models_list,
     parse_chat_request,
     response_headers,
 )
-from deployments.replies import error_response, not_found, status_of
+from deployments.relay import Relay
+from deployments.replies import EventStream, error_response, not_found, status_of
+from deployments.retry_budget import RetryBudget, RetryRules
 from deployments.router_deployment import Question
+from deployments.stickiness import Sessions, stay
 from monitoring.outcome import Status
 from router.errors import NoCandidateError, PointsmanError, UnknownModelError
-from router.records import Routing
+from router.records import Refusal, Routing
 from router.route import choose_without_router
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Awaitable, Callable
 
     import numpy as np
     from numpy.typing import NDArray
     from ray.serve.handle import DeploymentHandle
 
     from deployments.dispatch import Answer
+    from deployments.door import Visit
     from deployments.settings import RouterSettings
     from router.records import Decision
 
@@ -72,9 +78,10 @@ class Ingress:
                 allow_private_hosts=settings.private_image_hosts,
             )
         )
-        self._watcher = PoolWatcher(settings.serve_api, period_s=settings.pool_poll_s)
-        self._dispatcher = Dispatcher(lambda: self._watcher.pool)
         self._metrics = RequestMetrics()
+        self._sessions = Sessions()
+        self._router_health = Ejection()
+        self._guard(settings)
         self._recorder = OutcomeRecorder(
             settings.outcome_log,
             flush_s=settings.outcome_flush_s,
@@ -88,15 +95,60 @@ class Ingress:
             loop.create_task(self._recorder.run()),
         ]
 
+    def _guard(self, settings: RouterSettings) -> None:
+        """Set up what bounds the load and keeps away from candidates that fail."""
+        ejection = Ejection(
+            EjectionRules(
+                num_in_a_row=settings.eject_after_failures,
+                base_s=settings.eject_s,
+                max_share=settings.eject_max_share,
+            )
+        )
+        self._watcher = PoolWatcher(
+            settings.serve_api, period_s=settings.pool_poll_s, ejection=ejection
+        )
+        rules = RetryRules(share=settings.retry_share, min_per_s=settings.retry_min_per_s)
+        self._retries = RetryBudget(rules, time.monotonic())
+        self._dispatcher = Dispatcher(
+            lambda: self._watcher.pool,
+            on_busy=self._watcher.note_busy,
+            ejection=ejection,
+            budget=self._retries,
+            hedge_after_s=settings.hedge_after_s,
+            fair_wait_s=settings.deadline_s / 4,
+            on_event=self._metrics.dispatched,
+        )
+        self._door = Door(
+            Admission(settings.max_in_flight, settings.max_in_flight_per_key),
+            api_key_header=settings.api_key_header,
+        )
+
     @http.post("/v1/chat/completions")
     async def chat(self, request: Request) -> Response:
         """Answer a chat completion, plain or streamed."""
-        arrived_s = time.monotonic()
+        return await self._within_the_door(request, self._chat)
+
+    async def _within_the_door(
+        self, request: Request, answer: Callable[[Exchange, Visit], Awaitable[Response]]
+    ) -> Response:
+        """Answer a request that found a place, and give the place back in the end."""
+        arrived_s, visit = time.monotonic(), None
         try:
-            exchange = await self._open(await request.body(), arrived_s)
-        except PointsmanError as error:
+            visit = self._door.enter(request.headers)
+            exchange = await self._open(await request.body(), arrived_s, visit)
+            response = await answer(exchange, visit)
+        except (PointsmanError, ValueError) as error:
             self._metrics.refused(error)
-            return error_response(error)
+            response = error_response(error)
+        except BaseException:
+            if visit is not None:
+                visit.leave()
+            raise
+        if visit is not None and not isinstance(response, EventStream):
+            visit.leave()
+        return response
+
+    async def _chat(self, exchange: Exchange, visit: Visit) -> Response:
         try:
             exchange.decision = await self._decide(exchange)
             answer = await self._dispatch(exchange)
@@ -106,11 +158,16 @@ class Ingress:
         except asyncio.CancelledError:
             self._close(exchange, Status.CANCELLED)
             raise
+        self._sessions.note(exchange.session, answer.candidate_id)
         headers = response_headers(exchange.receipt())
         if exchange.call.stream:
-            return StreamingResponse(
-                self._stream(exchange, answer), media_type="text/event-stream", headers=headers
-            )
+            relay = Relay(exchange, answer, stall_s=self._settings.stall_s)
+
+            def end() -> None:
+                self._settle(exchange, answer, relay.usage, relay.status)
+                visit.leave()
+
+            return EventStream(relay.events(), on_end=end, headers=headers)
         completion = await anext(answer.events)
         self._settle(exchange, answer, completion.get("usage"))
         return JSONResponse(annotate(completion, exchange.receipt()), headers=headers)
@@ -118,12 +175,11 @@ class Ingress:
     @http.post("/v1/route")
     async def route(self, request: Request) -> Response:
         """Return the decision that a chat completion would get, without the call."""
-        try:
-            exchange = await self._open(await request.body(), time.monotonic())
-            decision = await self._decide(exchange)
-        except (PointsmanError, ValueError) as error:
-            return error_response(error)
-        return JSONResponse(self._recorder.describe(decision))
+
+        async def describe(exchange: Exchange, _: Visit) -> Response:
+            return JSONResponse(self._recorder.describe(await self._decide(exchange)))
+
+        return await self._within_the_door(request, describe)
 
     @http.get("/v1/decisions/{decision_id}")
     async def decision(self, decision_id: str) -> Response:
@@ -175,15 +231,20 @@ class Ingress:
                 s.candidate.id: s.refusal.value if s.refusal else "available"
                 for s in pool.standings
             },
+            "ejection_panic": self._watcher.is_panic(),
+            "in_flight": self._door.num_in_flight,
+            "retries_left": round(self._retries.balance(time.monotonic()), 1),
             "router": router,
             "outcomes": self._recorder.counts(),
         }
         return JSONResponse(body, status_code=200 if is_ready else 503)
 
-    async def _open(self, body: bytes, arrived_s: float) -> Exchange:
+    async def _open(self, body: bytes, arrived_s: float, visit: Visit) -> Exchange:
         """Read a request and fetch its images."""
         call = parse_chat_request(body)
-        pool = self._watcher.pool
+        visit.check(call.routing.priority)
+        # Whoever pins a candidate wants it, or its own error.
+        pool = self._watcher.unejected if call.is_pinned else self._watcher.pool
         if call.is_pinned and pool.standing(call.model) is None:
             raise UnknownModelError(call.model)
         settings = self._settings
@@ -193,49 +254,84 @@ class Ingress:
             explore_share=settings.explore_share,
         )
         exchange = Exchange(
-            call=call, routing=call.routing.resolve(defaults), pool=pool, arrived_s=arrived_s
+            call=call,
+            routing=call.routing.resolve(defaults),
+            pool=pool,
+            arrived_s=arrived_s,
+            deadline_s=arrived_s + min(call.routing.deadline_s or inf, settings.deadline_s),
+            session=visit.session(call.routing.session),
         )
         exchange.pictures = await self._media.fetch_all(call.image_refs)
         exchange.timing.media_s = exchange.elapsed_s()
         return exchange
 
     async def _decide(self, exchange: Exchange) -> Decision:
-        """Return the decision; without the router if the request is pinned or the router fails."""
-        call, decision_id = exchange.call, f"dec_{secrets.token_hex(12)}"
+        """Return the decision; where ejection alone leaves nobody, one that ignores it."""
         started_s = time.monotonic()
         try:
-            if call.is_pinned:
-                return choose_without_router(
-                    exchange.pool,
-                    call.shape,
-                    routing=exchange.routing,
-                    decision_id=decision_id,
-                    preferred=call.model,
-                    pinned=True,
-                )
-            decide = self._router.decide.remote(
-                Question.of(call.question_text, exchange.pictures),
-                call.shape,
-                pool=exchange.pool,
-                routing=exchange.routing,
-                decision_id=decision_id,
-                seed=secrets.randbits(63),
-            )
+            return await self._decide_among(exchange)
+        except NoCandidateError as error:
+            if Refusal.EJECTED not in error.refusals.values():
+                raise
+            self._metrics.panicked()
+            exchange.pool = self._watcher.unejected
+            return await self._decide_among(exchange)
+        finally:
+            exchange.timing.decide_s = time.monotonic() - started_s
+
+    async def _decide_among(self, exchange: Exchange) -> Decision:
+        """Return the decision; without the router if the request is pinned or the router fails."""
+        call, decision_id = exchange.call, f"dec_{secrets.token_hex(12)}"
+        if not call.is_pinned:
             try:
-                return await asyncio.wait_for(decide, self._settings.decide_timeout_s)
+                return await self._ask_router(exchange, decision_id)
             except (NoCandidateError, asyncio.CancelledError):
                 raise
             except Exception as error:  # noqa: BLE001 - any failure of the router degrades alike
                 self._metrics.router_failed(error)
-            return choose_without_router(
-                exchange.pool,
-                call.shape,
-                routing=exchange.routing,
-                decision_id=decision_id,
-                preferred=self._settings.default_candidate,
+        return choose_without_router(
+            exchange.pool,
+            call.shape,
+            routing=exchange.routing,
+            decision_id=decision_id,
+            preferred=call.model if call.is_pinned else self._settings.default_candidate,
+            pinned=call.is_pinned,
+        )
+
+    async def _ask_router(self, exchange: Exchange, decision_id: str) -> Decision:
+        """Return the router's decision, checked, with the session's stickiness.
+
+        Raises:
+            Exception: Whatever the router raises.
+        """
+        if self._router_health.is_bad("router", time.monotonic()):
+            raise RouterRestsError("the router hung and is not asked for a while")
+        call, health = exchange.call, self._router_health.begin("router", time.monotonic())
+        try:
+            decision: Decision = await asyncio.wait_for(
+                self._router.decide.remote(
+                    Question.of(call.question_text, exchange.pictures),
+                    call.shape,
+                    pool=exchange.pool,
+                    routing=exchange.routing,
+                    decision_id=decision_id,
+                    seed=secrets.randbits(63),
+                ),
+                # The other half is for the default candidate.
+                min(self._settings.decide_timeout_s, exchange.left_s() / 2),
             )
-        finally:
-            exchange.timing.decide_s = time.monotonic() - started_s
+        except TimeoutError:
+            self._router_health.fail(health, time.monotonic())
+            raise
+        except BaseException:
+            self._router_health.drop(health)
+            raise
+        self._router_health.succeed(health, time.monotonic())
+        check_decision(decision)
+        if exchange.routing.max_quality_drop is not None:  # utilities are not in quality then
+            return decision
+        last = self._sessions.last(exchange.session)
+        return stay(decision, last, max_loss=self._settings.stickiness_max_loss)
 
     async def _dispatch(self, exchange: Exchange) -> Answer:
         """Return the first answer of the decision's ranking."""
@@ -246,33 +342,12 @@ class Ingress:
         answer = await self._dispatcher.call(
             [call.model] if call.is_pinned else ranking,
             lambda candidate_id: call.candidate_body(exchange.pictures, candidate_id),
-            deadline_s=exchange.arrived_s + self._settings.deadline_s,
+            deadline_s=exchange.deadline_s,
             log=exchange.log,
             waits_for_start=call.is_pinned,
         )
         exchange.note_answer(answer.candidate_id)
         return answer
-
-    async def _stream(self, exchange: Exchange, answer: Answer) -> AsyncIterator[str]:
-        """Pass a candidate's events on; after the first, an error ends the stream, told inside."""
-        writer = ChunkWriter(exchange.receipt(), include_usage=exchange.call.include_usage)
-        usage: dict[str, Any] | None = None
-        status = Status.CANCELLED
-        try:
-            async for chunk in answer.events:
-                usage = chunk.get("usage") or usage
-                if text := writer.write(chunk):
-                    yield text
-            yield DONE
-            status = Status.OK
-        except Exception as error:
-            logger.exception("a stream of %s broke", answer.candidate_id)
-            status = Status.TRUNCATED
-            yield error_event(error)
-            yield DONE
-        finally:
-            answer.cancel()
-            self._settle(exchange, answer, usage, status)
 
     def _settle(
         self,
@@ -282,6 +357,8 @@ class Ingress:
         status: Status = Status.OK,
     ) -> None:
         """Note usage and the last attempt, and write the outcome."""
+        answer.cancel()
+        answer.end(status)
         exchange.note_usage(usage)
         exchange.log.add(answer.candidate_id, answer.started_s)
         self._close(exchange, status)
@@ -289,6 +366,12 @@ class Ingress:
     def _close(self, exchange: Exchange, status: Status) -> None:
         """Count the request and hand its outcome to the recorder."""
         self._metrics.finished(exchange, status)
+        refusals = [standing.refusal for standing in self._watcher.pool.standings]
+        self._metrics.load(
+            num_in_flight=self._door.num_in_flight,
+            num_ejected=refusals.count(Refusal.EJECTED),
+            retries_left=self._retries.balance(time.monotonic()),
+        )
         if exchange.decision is not None:
             self._recorder.add_outcome(exchange, status, exchange.decision)
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
+from deployments.fail_open import reason_of
+from deployments.race import RaceEvent
+
 if TYPE_CHECKING:
     from deployments.exchange import Exchange
     from monitoring.outcome import Status
@@ -35,8 +38,29 @@ class RequestMetrics:
         )
         self._router_failures = Counter(
             "pointsman_router_failures_total",
-            description="Decisions made without the router because it failed, by error.",
-            tag_keys=("error",),
+            description="Decisions made without the router because it failed, by reason.",
+            tag_keys=("reason", "error"),
+        )
+        self._dispatch_events = Counter(
+            "pointsman_dispatch_events_total",
+            description="Retries, hedges, ejections, and retries that the budget did not allow.",
+            tag_keys=("event", "candidate"),
+        )
+        self._panics = Counter(
+            "pointsman_ejection_panics_total",
+            description="Requests for which ejections were ignored.",
+        )
+        self._in_flight = Gauge(
+            "pointsman_requests_in_flight",
+            description="Requests that an ingress replica works on.",
+        )
+        self._ejected = Gauge(
+            "pointsman_ejected_candidates",
+            description="Candidates that an ingress replica masks because they failed.",
+        )
+        self._retries_left = Gauge(
+            "pointsman_retry_budget_left",
+            description="Retries that an ingress replica may make at once.",
         )
         self._cost = Counter(
             "pointsman_cost_usd_total",
@@ -56,8 +80,25 @@ class RequestMetrics:
 
     def router_failed(self, error: Exception) -> None:
         """Count and log a decision that the router did not make."""
-        self._router_failures.inc(tags={"error": type(error).__name__})
-        logger.warning("the default candidate answers: %s: %s", type(error).__name__, error)
+        name, reason = type(error).__name__, reason_of(error)
+        self._router_failures.inc(tags={"reason": reason, "error": name})
+        logger.warning("the default candidate answers: %s: %s: %s", reason, name, error)
+
+    def dispatched(self, event: RaceEvent, candidate_id: str) -> None:
+        """Count what happened on the way to an answer."""
+        self._dispatch_events.inc(tags={"event": event.value, "candidate": candidate_id})
+        if event is not RaceEvent.RETRY:
+            logger.warning("dispatch: %s %s", event.value, candidate_id)
+
+    def panicked(self) -> None:
+        """Count a request for which ejections were ignored."""
+        self._panics.inc()
+
+    def load(self, *, num_in_flight: int, num_ejected: int, retries_left: float) -> None:
+        """Show how busy the replica is."""
+        self._in_flight.set(num_in_flight)
+        self._ejected.set(num_ejected)
+        self._retries_left.set(retries_left)
 
     def finished(self, exchange: Exchange, status: Status) -> None:
         """Count a request that was decided."""

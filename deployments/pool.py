@@ -7,16 +7,21 @@ and what its replicas do, so there is no second list of candidates to keep in st
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from pydantic import ValidationError
 
 from deployments.candidates.block import APPLICATION_PREFIX, DEPLOYMENT_NAME, RoutingCard
+from deployments.ejection import Ejection
 from router.errors import InvalidInputError
 from router.records import Pool, Refusal, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 logger = logging.getLogger("pointsman.pool")
 
@@ -44,6 +49,8 @@ def read_pool(details: dict[str, Any], *, seen_at_s: float) -> tuple[Pool, dict[
             faults[candidate_id] = str(error)
             continue
         refusal, num_running = _replica_state(application)
+        if card.draining:
+            refusal = Refusal.DRAINING
         standings.append(Standing(candidate=candidate, refusal=refusal, num_running=num_running))
     return Pool(standings=tuple(standings), seen_at_s=seen_at_s), faults
 
@@ -76,6 +83,19 @@ def _replica_state(application: dict[str, Any]) -> tuple[Refusal | None, int]:
     return Refusal.NO_REPLICA, 0
 
 
+def _refused(pool: Pool, candidate_ids: Collection[str], refusal: Refusal) -> Pool:
+    """Return the pool in which some that could serve are refused; itself where there are none."""
+    if not candidate_ids:
+        return pool
+    standings = (
+        dataclasses.replace(standing, refusal=refusal)
+        if standing.refusal is None and standing.candidate.id in candidate_ids
+        else standing
+        for standing in pool.standings
+    )
+    return dataclasses.replace(pool, standings=tuple(standings))
+
+
 class PoolWatcher:
     """Keeps the latest pool, polled in the background.
 
@@ -85,19 +105,48 @@ class PoolWatcher:
     Args:
         serve_api: Base URL of Ray's dashboard, such as ``http://127.0.0.1:8265``.
         period_s: Seconds between polls.
+        ejection: Tells who is ejected; nobody when None.
     """
 
-    def __init__(self, serve_api: str, *, period_s: float = 1.0) -> None:
+    def __init__(
+        self, serve_api: str, *, period_s: float = 1.0, ejection: Ejection | None = None
+    ) -> None:
         """Start with an empty pool."""
+        self._ejection = ejection or Ejection()
         self._client = httpx.AsyncClient(base_url=serve_api, timeout=5.0, trust_env=False)
         self._period_s = period_s
-        self.pool = Pool()
+        self._seen = Pool()
+        self._busy_until_s: dict[str, float] = {}
         self.num_failures = 0
         self._faults: dict[str, str] = {}
 
+    @property
+    def pool(self) -> Pool:
+        """The latest pool, as far as is known by now: who is full, and who is ejected."""
+        pool = self.unejected
+        serving = [s.candidate.id for s in pool.standings if s.refusal is None]
+        return _refused(pool, self._ejection.ejected(serving, time.monotonic()), Refusal.EJECTED)
+
+    @property
+    def unejected(self) -> Pool:
+        """The same without ejections: for whoever would be left with nobody else."""
+        now_s = time.monotonic()
+        busy = {name for name, until_s in self._busy_until_s.items() if until_s > now_s}
+        return _refused(self._seen, busy, Refusal.SATURATED)
+
+    def is_panic(self) -> bool:
+        """Return whether so many candidates are bad that nobody is ejected."""
+        serving = [s.candidate.id for s in self.unejected.standings if s.refusal is None]
+        return self._ejection.is_panic(serving, time.monotonic())
+
+    def note_busy(self, candidate_id: str, for_s: float) -> None:
+        """Take a candidate for saturated for so many seconds from now."""
+        until_s = time.monotonic() + for_s
+        self._busy_until_s[candidate_id] = max(until_s, self._busy_until_s.get(candidate_id, 0.0))
+
     def age_s(self) -> float:
         """Return how old the pool is, in seconds."""
-        return time.monotonic() - self.pool.seen_at_s
+        return time.monotonic() - self._seen.seen_at_s
 
     async def refresh(self) -> None:
         """Fetch Serve's status once."""
@@ -113,7 +162,7 @@ class PoolWatcher:
         for candidate_id, fault in faults.items():
             if self._faults.get(candidate_id) != fault:
                 logger.error("candidate %s is left out of the pool: %s", candidate_id, fault)
-        self.pool, self._faults = pool, faults
+        self._seen, self._faults = pool, faults
 
     async def run(self) -> None:
         """Refresh forever. Cancel the task to stop."""

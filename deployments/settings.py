@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from monitoring.outcome_log import spool_folder
 from router.exploration import Draw
 
+MAX_IN_FLIGHT = 448
+"""Leaves room within what Serve lets into a replica (512), for turning others away at once."""
+
 
 class RouterSettings(BaseModel):
     """What the ingress and the router deployment are told.
@@ -108,13 +111,52 @@ class RouterSettings(BaseModel):
     """Quality that a new champion may earn less before it is rolled back."""
 
     deadline_s: float = Field(default=60.0, gt=0)
-    """From a request's arrival to the first byte of its answer."""
+    """From a request's arrival to the first byte of its answer. A candidate that has sent nothing
+    in half of it is hung: the next one is asked beside it."""
+
+    stall_s: float = Field(default=60.0, gt=0)
+    """Longest silence within a stream, after which it is ended as truncated."""
 
     decide_timeout_s: float = Field(default=5.0, gt=0)
     """After which the default candidate answers without a decision."""
 
     max_attempts: int = Field(default=3, ge=1)
     """Most candidates called for one request."""
+
+    retry_share: float = Field(default=0.2, ge=0, le=1)
+    """Calls beyond the first, as a share of the recent requests of an ingress replica."""
+
+    retry_min_per_s: float = Field(default=1.0, ge=0)
+    """Such calls that each second allows besides, so that few requests may be retried too."""
+
+    hedge_after_s: float | None = Field(default=None, gt=0)
+    """When the next candidate is asked beside one that has sent nothing, once a request and out
+    of the same budget; the first byte wins and the other call is cancelled. Only beside one that
+    is hung if None."""
+
+    eject_after_failures: int = Field(default=3, ge=1)
+    """Failures in a row after which an ingress replica masks a candidate for a while. One is
+    enough where it tells that the only engine is dead."""
+
+    eject_s: float = Field(default=5.0, gt=0)
+    """Length of a candidate's first ejection; each that follows soon is twice as long."""
+
+    eject_max_share: float = Field(default=0.5, ge=0, le=1)
+    """Most of the pool that is ejected at once."""
+
+    stickiness_max_loss: float = Field(default=0.02, ge=0)
+    """Most utility given up to let a session stay with the candidate that answered it last."""
+
+    max_in_flight: int = Field(default=256, ge=1, le=MAX_IN_FLIGHT)
+    """Requests that an ingress replica works on. Above 70 % of it those of low priority are turned
+    away, above 90 % those of normal priority."""
+
+    max_in_flight_per_key: int | None = Field(default=None, ge=1)
+    """Requests of one API key that a replica works on; those without a key share one. No bound
+    if None."""
+
+    api_key_header: str = Field(default="authorization", min_length=1)
+    """The header by whose hash API keys are told apart."""
 
     allow_http_images: bool = False
     """Whether images may be fetched over plain http."""

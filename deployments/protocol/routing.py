@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
@@ -64,6 +64,16 @@ class RoutingFields(BaseModel):
 
     explore: bool | None = None
     """Whether the choice may explore; the server's default when absent."""
+
+    priority: Literal["high", "normal", "low"] | None = None
+    """How late the request is turned away; the header ``x-pointsman-priority`` goes before it."""
+
+    session: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Requests of one session prefer who answered the last one; the header
+    ``x-pointsman-session`` goes before it."""
+
+    deadline_s: float | None = Field(default=None, gt=0)
+    """Most seconds to the first byte; the server's own bound when absent or longer."""
 
     def resolve(self, defaults: Routing, *, explores_by_default: bool = True) -> Routing:
         """Return the wishes with the server's defaults in the gaps.

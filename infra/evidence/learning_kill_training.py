@@ -243,7 +243,8 @@ def kill_drivers(
             elif driver.returncode == 0:
                 break
             else:
-                raise RuntimeError(f"driver of {version} failed by itself: {driver.returncode}")
+                said = (storage / f"{version}.log").read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"the driver of {version} failed by itself: {said}")
         differences.append(difference(saved_tokens(storage / version), calm))
     return _found(killed, resumed, differences)
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from PIL import Image
 
 from deployments.outcomes import OutcomeRecorder
 from deployments.protocol import parse_chat_request
 from monitoring.outcome import Attempt, Outcome, Status, Timing, Usage
+from router.features.picture import PictureLimits, decode_picture
 from router.records import Decision, Routing
 
 if TYPE_CHECKING:
@@ -30,11 +34,15 @@ if TYPE_CHECKING:
     from router.features.extract import FeatureExtractor
 
 CANDIDATES = ("reader", "charter", "scene", "generalist")
-NUM_TURNS = 8
+NUM_TURNS = 6
 """Each with and without, so that what the machine does besides falls on both."""
 
-NUM_BARE, NUM_ROUTED = 500, 150
-"""Requests a turn."""
+NUM_REQUESTS = {"bare": 2000, "text": 300, "picture": 80}
+"""Requests a turn, by kind: two seconds of them or so, as long as serving takes for a segment."""
+
+PICTURE_SIZE = (640, 480)
+FLUSH_S = 2.0
+"""Between segments, as serving does by default."""
 
 SCOPE = {
     "type": "http",
@@ -93,25 +101,24 @@ class _Finished:
 
 
 async def measure_requests(extractor: FeatureExtractor, folder: Path) -> list[Load]:
-    """Measure the two kinds of request.
+    """Measure the kinds of request.
 
     Args:
-        extractor: Embeds the questions of *routed*.
+        extractor: Embeds question and picture.
         folder: An empty one, for the logs.
     """
-    kinds = (("bare", NUM_BARE, None), ("routed", NUM_ROUTED, extractor))
     loads = []
-    for name, num_requests, embeds in kinds:
+    for kind, num_requests in NUM_REQUESTS.items():
         spent_s = {True: 0.0, False: 0.0}
         for turn in range(-1, NUM_TURNS):
             for is_recorded in (True, False) if turn % 2 else (False, True):
-                root = folder / f"{name}-{turn}" if is_recorded else None
-                taken_s = await _turn(root, num_requests, embeds, extractor.schema.num_features)
+                root = folder / f"{kind}-{turn}" if is_recorded else None
+                taken_s = await _turn(root, kind, num_requests, extractor)
                 if turn >= 0:  # the turn before the first warms up
                     spent_s[is_recorded] += taken_s
         loads.append(
             Load(
-                name=name,
+                name=kind,
                 num_requests=num_requests * NUM_TURNS,
                 without_s=spent_s[False],
                 recorded_s=spent_s[True],
@@ -121,16 +128,16 @@ async def measure_requests(extractor: FeatureExtractor, folder: Path) -> list[Lo
 
 
 async def _turn(
-    root: Path | None, num_requests: int, embeds: FeatureExtractor | None, num_features: int
+    root: Path | None, kind: str, num_requests: int, extractor: FeatureExtractor
 ) -> float:
     """Answer requests one after the other; return the processor's seconds, commits included."""
+    stamp = time.perf_counter_ns()
+    bodies = [_body(kind, stamp + number) for number in range(num_requests)]
     recorder = running = None
     if root is not None:
-        recorder = OutcomeRecorder(root, flush_s=0.5, features=_no_features)
+        recorder = OutcomeRecorder(root, flush_s=FLUSH_S, features=_no_features)
         running = asyncio.create_task(recorder.run())
-    answer = _application(recorder, embeds, num_features)
-    stamp = time.perf_counter_ns()
-    bodies = [_body(f"{stamp} {number}") for number in range(num_requests)]
+    answer = _application(recorder, kind, extractor)
     began_s = time.process_time()
     for body in bodies:
         await _call(answer, body)
@@ -145,18 +152,23 @@ async def _turn(
 
 
 def _application(
-    recorder: OutcomeRecorder | None, embeds: FeatureExtractor | None, num_features: int
+    recorder: OutcomeRecorder | None, kind: str, extractor: FeatureExtractor
 ) -> FastAPI:
     application = FastAPI()
     rng = np.random.default_rng(0)
+    num_features = extractor.schema.num_features
     features = [rng.standard_normal(num_features, np.float32) for _ in range(64)]
     number = iter(range(1 << 30))
 
     @application.post("/v1/chat/completions")
     async def chat(request: Request) -> JSONResponse:
         call = parse_chat_request(await request.body())
-        if embeds is not None:
-            embeds.extract(call.question_text, ())
+        pictures = [
+            decode_picture(base64.b64decode(ref.url.partition(",")[2]), limits=PictureLimits())
+            for ref in call.image_refs
+        ]
+        if kind != "bare":
+            extractor.extract(call.question_text, pictures)
         n = next(number)
         decision = _decision(n, features[n % len(features)])
         if recorder is not None:
@@ -187,8 +199,16 @@ def _decision(number: int, features_F: NDArray[np.float32]) -> Decision:
     )
 
 
-def _body(question: str) -> bytes:
-    content = f"Which of the shapes in the picture is the largest? {question}"
+def _body(kind: str, number: int) -> bytes:
+    """Return a request that was never seen before."""
+    text = f"Which of the shapes in the picture is the largest? {number}"
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    if kind == "picture":
+        colours = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
+        data = BytesIO()
+        Image.fromarray(colours).resize(PICTURE_SIZE).save(data, "JPEG")
+        url = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+        content.append({"type": "image_url", "image_url": {"url": url}})
     message = {"role": "user", "content": content}
     return json.dumps({"model": "auto", "messages": [message]}).encode()
 

@@ -1,11 +1,15 @@
 """An answer is whole, a failure is told from a fault, and nobody is waited for in vain."""
 
 import asyncio
+import contextlib
+import dataclasses
 import time
 
 import pytest
+from ray.exceptions import ActorDiedError
 
 from deployments import dispatch
+from deployments.attempts import CandidateBusyError, CandidateDeadError, CandidateGoneError
 from deployments.dispatch import (
     AllFailedError,
     Answer,
@@ -13,9 +17,12 @@ from deployments.dispatch import (
     Dispatcher,
     Log,
     _chain,
+    _failure,
     _raise_error,
     _whole,
 )
+from deployments.ejection import Ejection
+from monitoring.outcome import Status
 from router.candidate import Candidate, Price
 from router.errors import CandidateReplyError, InvalidInputError
 from router.records import Pool, Refusal, Standing
@@ -208,9 +215,8 @@ class ScriptedDispatcher(Dispatcher):
         self._script = script
         self.bodies = []
 
-    async def _attempt(self, candidate_id, body, *, deadline_s, waits_for_start):
+    async def _attempt(self, candidate_id, body, **_):
         """Do as the script says."""
-        del deadline_s, waits_for_start
         self.bodies.append(body)
         if isinstance(self._script[candidate_id], Exception):
             raise self._script[candidate_id]
@@ -265,3 +271,148 @@ async def test_after_the_deadline_nobody_else_is_tried(log):
     with pytest.raises(AllFailedError):
         await call(dispatcher, ["a", "b"], log=log, within_s=0.0)
     assert len(dispatcher.bodies) == 1
+
+
+SERVING = Pool(
+    standings=tuple(
+        Standing(candidate=Candidate(id=name, price=SMALL.price), num_running=1) for name in "abcd"
+    )
+)
+
+
+class JudgingDispatcher(ScriptedDispatcher):
+    """The same, in a pool of four with a memory of failures."""
+
+    def __init__(self, script, num_running=1):
+        """Start without a failure."""
+        super().__init__(script)
+        self.ejection, self.events, self.busy = Ejection(), [], []
+        standings = [dataclasses.replace(s, num_running=num_running) for s in SERVING.standings]
+        Dispatcher.__init__(
+            self,
+            lambda: Pool(standings=tuple(standings)),
+            lambda name, for_s: self.busy.append((name, for_s)),
+            ejection=self.ejection,
+            on_event=lambda event, name: self.events.append((event.value, name)),
+        )
+
+    def ejected(self):
+        """Return who is ejected now."""
+        return self.ejection.ejected("abcd", time.monotonic())
+
+
+async def test_a_dead_engine_is_masked_by_its_first_failure(log):
+    """Requests that follow do not find out again."""
+    dispatcher = JudgingDispatcher({"a": CandidateDeadError("engine"), "b": 1})
+    await call(dispatcher, ["a", "b"], log=log)
+    assert dispatcher.ejected() == {"a"}
+    assert dispatcher.events == [("ejected", "a"), ("retry", "b")]
+
+
+async def test_one_dead_replica_of_several_is_one_failure(log):
+    """The others may be well."""
+    dispatcher = JudgingDispatcher({"a": CandidateDeadError("engine"), "b": 1}, num_running=2)
+    for _ in range(2):
+        await call(dispatcher, ["a", "b"], log=log)
+    assert dispatcher.ejected() == frozenset()
+    await call(dispatcher, ["a", "b"], log=log)
+    assert dispatcher.ejected() == {"a"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CandidateBusyError("full", 2.0),
+        CandidateGoneError("drained"),
+        InvalidInputError("too long", "messages"),
+    ],
+)
+async def test_who_is_full_gone_or_right_is_not_ejected(error, log):
+    """Fullness is told to the pool; a fault of the request is an answer."""
+    dispatcher = JudgingDispatcher({"a": error, "b": 1})
+    for _ in range(5):
+        with contextlib.suppress(InvalidInputError):
+            await call(dispatcher, ["a", "b"], log=log)
+    assert dispatcher.ejected() == frozenset()
+    assert bool(dispatcher.busy) == isinstance(error, CandidateBusyError)
+
+
+async def test_streams_that_break_eject_too(log):
+    """Each began well; three broke."""
+    dispatcher = JudgingDispatcher({"a": 1})
+    for _ in range(3):
+        (await call(dispatcher, ["a"], log=log)).end(Status.TRUNCATED)
+    assert dispatcher.ejected() == {"a"}
+
+
+async def test_a_user_who_leaves_says_nothing_of_the_candidate(log):
+    """Neither good nor bad."""
+    dispatcher = JudgingDispatcher({"a": 1})
+    for status in (Status.TRUNCATED, Status.TRUNCATED, Status.CANCELLED):
+        (await call(dispatcher, ["a"], log=log)).end(status)
+    assert dispatcher.ejected() == frozenset()
+    (await call(dispatcher, ["a"], log=log)).end(Status.TRUNCATED)
+    assert dispatcher.ejected() == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ActorDiedError(), CandidateDeadError),
+        (RuntimeError("EngineDeadError: EngineCore encountered an issue."), CandidateDeadError),
+        (CandidateFailedError("endpoint_unreachable: no connection"), CandidateDeadError),
+        (RuntimeError("out of memory"), CandidateFailedError),
+        (StopAsyncIteration(), CandidateFailedError),
+    ],
+)
+def test_a_dead_engine_is_told_from_a_failure(error, kind):
+    """By Ray's exception, vLLM's words or an endpoint's."""
+    assert type(_failure(error)) is kind
+
+
+async def test_a_start_is_not_waited_for_where_another_can_answer():
+    """The engine died and a new one takes a minute to start."""
+    with pytest.raises(CandidateGoneError):
+        await Dispatcher(ChangingPool(None, Refusal.STARTING))._first(
+            Engine(after_s=60.0).answer(),
+            "small",
+            deadline_s=time.monotonic() + 5.0,
+            waits_for_start=False,
+            has_other=True,
+        )
+
+
+class SilentDispatcher(JudgingDispatcher):
+    """In which a is silent until it is stopped."""
+
+    async def _attempt(self, candidate_id, body, **options):
+        """Wait for the first event as for any other."""
+        if candidate_id == "a":
+            awaitable = Engine(after_s=60.0).answer()
+            return await self._first(
+                awaitable, "a", deadline_s=options["deadline_s"], waits_for_start=False
+            )
+        return await super()._attempt(candidate_id, body)
+
+
+@pytest.mark.parametrize("ranking", [["a", "b"], ["a"]])
+async def test_a_candidate_that_hangs_is_ejected(log, ranking):
+    """Whether another overtook it or nobody did."""
+    dispatcher = SilentDispatcher({"b": 1})
+    for _ in range(3):
+        with contextlib.suppress(AllFailedError):
+            await call(dispatcher, ranking, log=log, within_s=0.04)
+        await asyncio.sleep(0.01)
+    assert dispatcher.ejected() == {"a"}
+
+
+@pytest.mark.parametrize("ranking", [["a", "b"], ["a"]])
+async def test_nobody_is_ejected_by_users_without_patience(log, ranking):
+    """Silence for less than a fair time says nothing."""
+    dispatcher = SilentDispatcher({"b": 1})
+    dispatcher._fair_wait_s = 1.0
+    for _ in range(5):
+        with contextlib.suppress(AllFailedError):
+            await call(dispatcher, ranking, log=log, within_s=0.04)
+        await asyncio.sleep(0.01)
+    assert dispatcher.ejected() == frozenset()

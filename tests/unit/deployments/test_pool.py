@@ -3,11 +3,13 @@
 import json
 import logging
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from deployments.ejection import Ejection, EjectionRules
 from deployments.pool import PoolWatcher, read_pool
 from router.records import Refusal
 
@@ -236,3 +238,32 @@ async def test_a_fault_is_logged_once(watcher, status, caplog):
             await watcher.refresh()
     assert len(caplog.records) == 2
     assert "candidate bad is left out" in caplog.messages[0]
+
+
+async def test_who_is_ejected_is_masked_in_the_pool(status):
+    """For the router; whoever pins it, and whoever has nobody else, sees the pool without."""
+    ejection = Ejection(EjectionRules(num_in_a_row=1, base_s=60.0))
+    status.say(details(small=application("RUNNING"), large=application("RUNNING")))
+    with serving(status) as url:
+        watcher = PoolWatcher(url, ejection=ejection)
+        await watcher.refresh()
+        await watcher._client.aclose()
+    ejection.fail(ejection.begin("small", time.monotonic()), time.monotonic())
+    assert watcher.pool.standing("small").refusal is Refusal.EJECTED
+    assert watcher.pool.standing("large").refusal is None
+    assert watcher.unejected.standing("small").refusal is None
+    watcher.note_busy("large", 60.0)
+    assert watcher.pool.standing("small").refusal is None
+    assert watcher.is_panic()
+
+
+async def test_a_refusal_of_serve_is_kept(status):
+    """A candidate that starts is not called ejected, though it failed before."""
+    ejection = Ejection(EjectionRules(num_in_a_row=1))
+    status.say(details(a=application("STARTING"), b=application("RUNNING")))
+    with serving(status) as url:
+        watcher = PoolWatcher(url, ejection=ejection)
+        await watcher.refresh()
+        await watcher._client.aclose()
+    ejection.fail(ejection.begin("a", time.monotonic()), time.monotonic())
+    assert watcher.pool.standing("a").refusal is Refusal.STARTING
