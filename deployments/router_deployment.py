@@ -116,39 +116,32 @@ class RouterDeployment:
             NoRouterError: If no router version serves yet.
             NoCandidateError: If every candidate is masked.
         """
-        if self._swap.router is None and not routing.explore_share:
-            raise NoRouterError(NO_VERSION)
         self._swap.note_pool(pool)
         schema_hash, features_F = await self.features(question)
         # Nothing is awaited between the look at the budget and the charge.
         router, now = self._swap.router, datetime.now(UTC)
         left = self._budget.left(now) if routing.explore_share else Regret()
+        asked: dict[str, Any] = {
+            "features_F": features_F,
+            "shape": shape,
+            "pool": pool,
+            "routing": routing,
+            "decision_id": decision_id,
+            "seed": seed,
+        }
         if router is None:
             decision = explore_cold(
-                shape=shape,
-                features_F=features_F,
                 feature_schema_hash=schema_hash,
                 left=left,
                 preferred=self._default_candidate,
-                pool=pool,
-                routing=routing,
-                decision_id=decision_id,
-                seed=seed,
+                **asked,
             )
-            if decision is None:
-                raise NoRouterError(NO_VERSION)
         else:
-            decision = route(
-                router,
-                features_F,
-                shape,
-                exploration=Exploration(draw=self._draw, left=left),
-                best_single=self._swap.is_killed,
-                pool=pool,
-                routing=routing,
-                decision_id=decision_id,
-                seed=seed,
-            )
+            exploration = Exploration(draw=self._draw, left=left)
+            is_killed = self._swap.is_killed
+            decision = route(router, exploration=exploration, best_single=is_killed, **asked)
+        if decision is None:
+            raise NoRouterError(NO_VERSION)
         if routing.explore_share:
             self._charge(decision, now)
         return self._shadow.look(

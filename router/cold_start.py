@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from router.errors import NoCandidateError
+from router.exploration import Regret
 from router.mask import reasons, refuse
 from router.query_model import reference_cost_usd
 from router.records import Decision, Policy
@@ -17,7 +18,6 @@ from router.records import Decision, Policy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from router.exploration import Regret
     from router.records import Pool, QueryShape, Routing
 
 UNKNOWN_REGRET = 0.5
@@ -39,42 +39,25 @@ def explore_cold(  # noqa: PLR0913 - each argument is one of the steps' inputs
 ) -> Decision | None:
     """Return the default candidate or, with the exploring share, a uniform draw.
 
-    The propensity is exact, so that the first training learns from these rows.
-
-    Args:
-        pool: The candidates and the state of their replicas.
-        shape: Size and modalities of the query.
-        features_F: The query's raw features; kept for learning.
-        feature_schema_hash: Of the features.
-        routing: The request's own wishes.
-        left: Of the day's budget.
-        preferred: The default candidate; the dearest available one where it is not.
-        decision_id: The id under which receipt and outcome are kept.
-        seed: Of the draw.
-
-    Returns:
-        None where the request or the budget forbids to explore.
+    The propensity is exact, so that the first training learns from these rows. Arguments are
+    those of `router.route.route`; besides, ``left`` is what is left of the day's budget, and
+    ``preferred`` the default candidate, the dearest available one where it is not. None where
+    the request or the budget forbids to explore.
 
     Raises:
         NoCandidateError: If every candidate is masked.
     """
-    candidates = pool.candidates
-    names = tuple(candidate.id for candidate in candidates)
+    names = tuple(candidate.id for candidate in pool.candidates)
     refusals = tuple(refuse(s, shape, routing, None) for s in pool.standings)
-    open_M = np.array([refusal is None for refusal in refusals])
-    if not open_M.any():
+    if all(refusals):
         raise NoCandidateError(reasons(names, refusals))
-    cost_M = np.array([reference_cost_usd(candidate.price) for candidate in candidates])
-    default = names.index(preferred) if preferred in names else -1
-    if default < 0 or not open_M[default]:
-        default = int(np.where(open_M, cost_M, -1.0).argmax())
-    share = routing.explore_share
-    chance_M = open_M * share / open_M.sum()
-    chance_M[default] += 1.0 - share
-    others_M = np.arange(len(names)) != default
-    usd = float((chance_M * np.maximum(cost_M - cost_M[default], 0.0))[others_M].sum())
-    quality = UNKNOWN_REGRET * float(chance_M[others_M].sum())
-    if not share or usd > left.usd or quality > left.quality:
+    open_M = np.array([refusal is None for refusal in refusals])
+    cost_M = np.array([reference_cost_usd(candidate.price) for candidate in pool.candidates])
+    default = _default(names, open_M, cost_M, preferred)
+    chance_M = open_M * routing.explore_share / open_M.sum()
+    chance_M[default] += 1.0 - routing.explore_share
+    regret = _regret(chance_M, cost_M, default)
+    if not routing.explore_share or regret.usd > left.usd or regret.quality > left.quality:
         return None
     drawn = int(np.random.default_rng(seed).choice(len(names), p=chance_M))
     return Decision(
@@ -87,8 +70,27 @@ def explore_cold(  # noqa: PLR0913 - each argument is one of the steps' inputs
         propensity=float(chance_M[drawn]),
         propensities=tuple(chance_M.tolist()),
         policy=Policy.GREEDY if drawn == default else Policy.EXPLORE,
-        regret_usd=usd,
-        regret_quality=quality,
+        regret_usd=regret.usd,
+        regret_quality=regret.quality,
         seed=seed,
         features_F=features_F,
+    )
+
+
+def _default(
+    names: tuple[str, ...],
+    open_M: NDArray[np.bool_],
+    cost_M: NDArray[np.float64],
+    preferred: str | None,
+) -> int:
+    if preferred in names and open_M[(index := names.index(preferred))]:
+        return index
+    return int(np.where(open_M, cost_M, -1.0).argmax())
+
+
+def _regret(chance_M: NDArray[np.float64], cost_M: NDArray[np.float64], default: int) -> Regret:
+    dearer_M = np.maximum(cost_M - cost_M[default], 0.0)
+    return Regret(
+        usd=float((chance_M * dearer_M).sum()),
+        quality=UNKNOWN_REGRET * float(chance_M.sum() - chance_M[default]),
     )

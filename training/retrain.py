@@ -63,6 +63,29 @@ class Run:
     max_rows: int
     seed: int
 
+    @classmethod
+    def starting(
+        cls,
+        outcome_log: str,
+        storage: Path,
+        name: str | None,
+        *,
+        since: datetime | None,
+        max_rows: int,
+        seed: int,
+    ) -> Run:
+        """Return a run that reads up to now, named by the time where it has no name."""
+        now = datetime.now(UTC)
+        return cls(
+            outcome_log=outcome_log,
+            storage=storage,
+            name=name or f"router-{now:%Y%m%d-%H%M%S}",
+            until=now,
+            since=None if since is None else since.replace(tzinfo=UTC),
+            max_rows=max_rows,
+            seed=seed,
+        )
+
     def sample(self, part: Part) -> Sample:
         """Return which outcomes of a part are drawn."""
         return Sample(
@@ -166,15 +189,8 @@ def main(  # noqa: PLR0913 - each is an option of the command line
     seed: Annotated[int, typer.Option(help="Of folds, anchors and kinds.")] = 0,
 ) -> None:
     """Train a router version on the outcome log, prove it, and register it."""
-    now = datetime.now(UTC)
-    begun = Run(
-        outcome_log=outcome_log,
-        storage=storage.resolve(),
-        name=run or f"router-{now:%Y%m%d-%H%M%S}",
-        until=now,
-        since=None if since is None else since.replace(tzinfo=UTC),
-        max_rows=max_rows,
-        seed=seed,
+    begun = Run.starting(
+        outcome_log, storage.resolve(), run, since=since, max_rows=max_rows, seed=seed
     ).begun()
     registry = Publisher(registry_uri, model=registry_model)
     if (version := registry.version_named(begun.name)) is not None:
@@ -190,18 +206,25 @@ def main(  # noqa: PLR0913 - each is an option of the command line
         num_workers=workers,
         num_trials=NUM_TRIALS if tune else 0,
     )
-    artifact = load_artifact(folder, expected_schema_hash=schema.hash)
+    version, certificate = _published(begun, folder, job, registry, limits)
+    _conclude(registry, version, certificate, promotion)
+
+
+def _published(
+    run: Run, folder: Path, job: TrainJob, registry: Publisher, gates: GateConfig
+) -> tuple[str, Certificate]:
+    artifact = load_artifact(folder, expected_schema_hash=job.schema.hash)
     certificate = proven(
-        begun,
+        run,
         job,
         artifact,
         sha256_of(folder / MANIFEST),
-        champion=registry.comparable_champion(schema.hash),
-        gates=limits,
+        champion=registry.comparable_champion(job.schema.hash),
+        gates=gates,
     )
     version = registry.publish_router(folder, certificate, params=params_of(job.config))
     registry.publish_profiles(artifact.profiles, router_version=version)
-    _conclude(registry, version, certificate, promotion)
+    return version, certificate
 
 
 def _conclude(

@@ -152,7 +152,7 @@ def section(result: dict[str, Any]) -> str:
                 f"{load.num_requests:,}",
                 f"{load.without_s / load.num_requests * 1e3:.3f}",
                 f"{load.recorded_s / load.num_requests * 1e3:.3f}",
-                f"{(load.recorded_s - load.without_s) / load.num_requests * 1e6:.0f}",
+                f"{load.recording_s / load.num_requests * 1e6:.0f}",
                 f"{load.cost_share:.1%}",
             )
             for load in _loads(result).values()
@@ -171,7 +171,8 @@ machine does not count. Each row has {result["num_features"]} normal float32.
 
 What recording costs a request: a FastAPI application in one process, called without a socket,
 alternately with and without `OutcomeRecorder`, whose threads bring rows to spool and segments
-meanwhile. All requests parse their body as the ingress does and answer at once. *bare* does no
+meanwhile. *recording* is what the recorder's call and all threads but the application's own took.
+All requests parse their body as the ingress does and answer at once. *bare* does no
 more, which no request of Pointsman's is: it shows the cost at its largest. *text* embeds a
 question, *picture* decodes and embeds a picture of 640 x 480 besides, neither seen before, as
 every routed request must. *picture* is the denominator of the line. A real request also has an

@@ -260,9 +260,7 @@ def test_a_broken_stream_tells_one_error_and_is_not_retried(system):
 
 
 @pytest.mark.parametrize(("does", "stream"), [("drip", True), ("slow60", False)])
-def test_a_user_who_leaves_stops_the_candidate_within_a_second(
-    system, does, stream, record_property
-):
+def test_a_user_who_leaves_stops_the_candidate_within_a_second(system, does, stream):
     """In a stream, and while waiting for a plain answer."""
     system.tell(a=does)
     before = len(system.noted("a", "cancelled"))

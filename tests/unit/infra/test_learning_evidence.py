@@ -42,8 +42,8 @@ LOG = {
     "num_features": 8,
     "rates": [RATE],
     "loads": [
-        {"name": "bare", "num_requests": 100, "without_s": 0.1, "recorded_s": 0.12},
-        {"name": "picture", "num_requests": 100, "without_s": 1.0, "recorded_s": 1.01},
+        {"name": name, "num_requests": 100, "without_s": 1.0, "recorded_s": 1.02, "recording_s": s}
+        for name, s in (("bare", 0.8), ("picture", 0.01))
     ],
     "s3": [{"claim": "One is first.", "name": "test_one", "passed": True}],
 }
@@ -123,7 +123,7 @@ def test_what_is_within_every_bar_holds(tmp_path):
         (learning_studies, changed(STUDIES, "worlds", 1, "rmse", "dr", to=0.03), "C3"),
         (learning_studies, changed(STUDIES, "poison", "random", "num_passed", to=1), "C7"),
         (learning_log, changed(LOG, "rates", 0, "rows_per_core_s", to=19_999.0), "C6"),
-        (learning_log, changed(LOG, "loads", 1, "recorded_s", to=1.05), "C6"),
+        (learning_log, changed(LOG, "loads", 1, "recording_s", to=0.05), "C6"),
         (learning_log, changed(LOG, "s3", 0, "passed", to=False), "C6"),
         (learning_log, changed(LOG, "s3", to=[]), "C6"),
         (learning_scale, changed(SCALE, "runs", 1, "peak_mb", to=2050.0), "C6"),
