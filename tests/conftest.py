@@ -6,6 +6,7 @@ import hashlib
 import warnings
 
 import pytest
+from hypothesis import settings
 
 from router.artifact import MANIFEST
 from router.certificate import (
@@ -27,6 +28,10 @@ with warnings.catch_warnings():
     import ray.serve.schema
 
 del ray
+
+# On a busy machine a deadline fails what is correct; speed is measured elsewhere, as ratios.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 
 def write_certificate(folder, *, passed=True):

@@ -190,17 +190,20 @@ def has_checkpoint(run: Path) -> bool:
     return any(run.glob("checkpoint_*"))
 
 
-def kill_workers(storage: Path, *, num_kills: int, life_s: float = 4.0) -> TrainingKills:
+def kill_workers(storage: Path, *, num_kills: int) -> TrainingKills:
     """Kill workers of as many runs as it takes; Ray must be up, as `own_ray` starts it.
 
     Args:
         storage: An empty folder.
-        num_kills: In all; a run is given `MAX_FAILURES` at most, which is what it survives.
-        life_s: Longest life of a worker that is killed.
+        num_kills: In all; a run is given `MAX_FAILURES` at most, which is what it survives. A
+            worker's life is drawn below what a whole run takes, measured first.
     """
     chance, killed, resumed = random.Random(7), 0, 0  # noqa: S311
     differences: list[float] = []
     calm = undisturbed_tokens(made_up_job("calm"))
+    began_s = time.monotonic()
+    train_on_ray(made_up_job("calm"), storage=storage)
+    life_s = time.monotonic() - began_s
     while killed < num_kills:
         version = f"worker-{len(differences)}"
         count = min(MAX_FAILURES, num_kills - killed)
@@ -214,20 +217,20 @@ def kill_workers(storage: Path, *, num_kills: int, life_s: float = 4.0) -> Train
     return _found(killed, resumed, differences)
 
 
-def kill_drivers(
-    storage: Path, address: str, *, num_kills: int, life_s: float = 25.0
-) -> TrainingKills:
+def kill_drivers(storage: Path, address: str, *, num_kills: int) -> TrainingKills:
     """Kill drivers, each start of a run going on where the last one was cut, then let it end.
 
     Args:
         storage: An empty folder.
         address: Of the Ray that they connect to.
-        num_kills: In all.
-        life_s: Longest life of a driver that is killed.
+        num_kills: In all. A driver's life is drawn below what a whole one takes, measured first.
     """
     chance, killed, resumed = random.Random(7), 0, 0  # noqa: S311
     differences: list[float] = []
     calm = undisturbed_tokens(made_up_job("calm"))
+    began_s = time.monotonic()
+    _start_driver(storage, "calm", address).wait()
+    life_s = time.monotonic() - began_s
     while killed < num_kills:
         version = f"driver-{len(differences)}"
         while True:
