@@ -127,9 +127,8 @@ def lines(result: dict[str, Any]) -> list[Entry]:
     ]
 
 
-def section(result: dict[str, Any]) -> str:
-    """Tell what was written, by whom, and against what."""
-    rates = table(
+def _rates_table(result: dict[str, Any]) -> str:
+    return table(
         ("rows", "rows/s and core", "append, µs", "spool, µs", "commit, µs", "wall clock, s"),
         (
             (
@@ -144,7 +143,10 @@ def section(result: dict[str, Any]) -> str:
             for rate in result["rates"]
         ),
     )
-    loads = table(
+
+
+def _loads_table(result: dict[str, Any]) -> str:
+    return table(
         ("request", "requests", "without, ms", "with, ms", "recording, µs", "share"),
         (
             (
@@ -158,6 +160,10 @@ def section(result: dict[str, Any]) -> str:
             for load in _loads(result).values()
         ),
     )
+
+
+def section(result: dict[str, Any]) -> str:
+    """Tell what was written, by whom, and against what."""
     checks = table(
         ("over HTTP", "passed"),
         ((check["claim"], "yes" if check["passed"] else "**no**") for check in result["s3"]),
@@ -167,7 +173,7 @@ def section(result: dict[str, Any]) -> str:
 Seconds are of the processor, of all threads of the writing process, so that other work on the
 machine does not count. Each row has {result["num_features"]} normal float32.
 
-{rates}
+{_rates_table(result)}
 
 What recording costs a request: a FastAPI application in one process, called without a socket,
 alternately with and without `OutcomeRecorder`, whose threads bring rows to spool and segments
@@ -180,7 +186,7 @@ HTTP server, two hops between processes, a decision and a candidate, so recordin
 share of it. One request comes after the other, so that most rows have a frame of the spool to
 themselves, which costs ten times what it does where hundreds come in a second.
 
-{loads}
+{_loads_table(result)}
 
 The store over the S3 protocol, against moto's server, which is no S3: it answers one request at a
 time. Each check is a test in [tests/integration](../../tests/integration).

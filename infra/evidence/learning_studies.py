@@ -130,9 +130,8 @@ def lines(result: dict[str, Any]) -> list[Entry]:
     return told
 
 
-def section(result: dict[str, Any]) -> str:
-    """Tell what was simulated, and what came of it in each world."""
-    coverage = table(
+def _coverage_table(result: dict[str, Any]) -> str:
+    return table(
         ("world", "DR, value", "DR, difference", "SNIPS, value", "IPS, value", "RMSE DR / IPS"),
         (
             (
@@ -146,6 +145,10 @@ def section(result: dict[str, Any]) -> str:
             for world in result["worlds"]
         ),
     )
+
+
+def section(result: dict[str, Any]) -> str:
+    """Tell what was simulated, and what came of it in each world."""
     gates = table(
         ("world", "champion", "better", "passed", "worse", "passed"),
         (_gate_row(world) for world in result["worlds"]),
@@ -169,7 +172,7 @@ Logs of made-up worlds ([training/simulation.py](../../training/simulation.py)):
 {first["num_rows"]:,} rows for each world; how often the 95 % interval holds the better
 challenger's true value, and its true difference from the champion.
 
-{coverage}
+{_coverage_table(result)}
 
 {NUM_GATE_LOGS} logs of {result["gate_rows"]:,} rows and {result["gate_calibration"]} calibration
 queries for each world stand before the gates as they are configured by default. World 0 is the one
