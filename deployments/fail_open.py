@@ -20,7 +20,7 @@ class RouterRestsError(PointsmanError):
 
 
 def check_decision(decision: Decision) -> Decision:
-    """Return a router's decision as it is.
+    """Return a router's decision as it is. One made before any version serves predicts nothing.
 
     Raises:
         UnsoundDecisionError: If the choice is not available, or a prediction or the utility of
@@ -32,7 +32,7 @@ def check_decision(decision: Decision) -> Decision:
         raise UnsoundDecisionError(f"the choice {decision.choice!r} is not available")
     for column in ("quality_means", "utilities"):
         values = getattr(decision, column)
-        for at in available:
+        for at in available if values else ():
             if not isfinite(values[at]):
                 name = decision.candidate_ids[at]
                 raise UnsoundDecisionError(f"{column} of {name} is {values[at]}")

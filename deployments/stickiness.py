@@ -33,7 +33,7 @@ def stay(decision: Decision, last: str | None, *, max_loss: float) -> Decision:
         last: Who answered the session before; None if nobody did.
         max_loss: Most utility given up; 0 or more.
     """
-    if decision.policy not in DRAWN or not decision.propensities:
+    if decision.policy not in DRAWN or not decision.propensities or not decision.utilities:
         return decision
     if last is None or last not in decision.candidate_ids:
         return decision

@@ -36,6 +36,12 @@ def test_a_masked_candidate_may_have_no_score():
     assert check_decision(SOUND) is SOUND
 
 
+def test_a_decision_before_any_version_predicts_nothing():
+    """A cold start draws with known chances and has no scores."""
+    cold = dataclasses.replace(SOUND, router_version="", quality_means=(), utilities=())
+    assert check_decision(cold) is cold
+
+
 @pytest.mark.parametrize(
     "changes",
     [

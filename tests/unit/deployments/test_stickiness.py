@@ -70,6 +70,12 @@ def test_else_the_decision_is_as_it_was(made, last):
     assert kept.propensities == made.propensities
 
 
+def test_a_cold_decision_is_as_it_was():
+    """Without utilities nobody can tell what staying would cost."""
+    cold = decision(utilities=())
+    assert stay(cold, "a", max_loss=0.5) is cold
+
+
 def test_a_newcomer_keeps_its_session():
     """Its probation was for the session's first request; it is not masked any more."""
     made = stay(decision(refusals=(Refusal.PROBATION, None, None)), "a", max_loss=0.02)
