@@ -98,8 +98,9 @@ class RouterSettings(BaseModel):
     """Share of the queries for which a newcomer is eligible of whom only the price is known. It
     grows to 1 as its profile becomes as certain as those the router was trained with."""
 
-    probation_caution: float = Field(default=1.0, ge=0)
-    """Least standard deviations taken off a newcomer's expected quality."""
+    probation_caution: float = Field(default=0.0, ge=0)
+    """Least standard deviations taken off a newcomer's expected quality, which is held back by
+    itself while its outcomes are few."""
 
     shadow_load: float = Field(default=0.1, ge=0, le=1)
     """Most of a router replica's time for scoring the challenger on live traffic; off if 0."""

@@ -47,7 +47,7 @@ class Terms:
     base_share: float = 0.05
     """Share of the queries for which one of whom only the price is known is eligible; 0 to 1."""
 
-    caution: float = 1.0
+    caution: float = 0.0
     """Least standard deviations taken off a newcomer's expected quality; 0 or more."""
 
     def __post_init__(self) -> None:

@@ -41,9 +41,12 @@ NEWCOMER = "charter"
 COPIED = "scene"
 NUM_CALIBRATION = 600
 NUM_EXAMPLES = 128
+NUM_LIVE = 1000
+"""Labelled questions of live traffic between the profile and the retrain."""
+
 NUM_TEST = 400
-SEEDS = (9_201, 9_202, 9_203)
-"""Of the calibration questions, the newcomer's set, and the test questions."""
+SEEDS = (9_201, 9_202, 9_203, 9_204)
+"""Of the calibration questions, the newcomer's set, the test questions, and live traffic."""
 
 MIN_SHARE_OF_FULL = 0.9
 MODEL = "pointsman-router-newcomer"
@@ -78,6 +81,8 @@ def run(num_questions: int = NUM_CALIBRATION) -> dict[str, Any]:
     _profile()
     probation = _shares(test, "Test on probation")
     standing = _standing()
+    live = list(generate(NUM_LIVE, seed=SEEDS[3]))
+    label(ask([Ask(question=q) for q in live], "Live traffic, labelled"))
     after = stage(test, NUM_EXAMPLES, "five", model=MODEL)
     retrained = _shares(test, "Test after one retrain")
     label(ask([Ask(question=q, model=NEWCOMER) for q in known], "Ask the newcomer all"))
@@ -174,7 +179,7 @@ def section(result: dict[str, Any]) -> str:
         )
         for name, key in (
             (f"{NUM_EXAMPLES} examples, on probation", "probation"),
-            ("one retrain later", "retrained"),
+            ("after live traffic and one retrain", "retrained"),
             ("full information", "full"),
         )
     ]
@@ -184,7 +189,8 @@ def section(result: dict[str, Any]) -> str:
 The pool of four ({COPIED} twice, at two prices) answered {result["quality"]["without"]:.1%} of
 the test questions right. `{NEWCOMER}` was added as one more block and profiled by
 `training.profiling`. It then stood at `{standing["stage"]}`, eligible for
-{standing["cap"] or 1.0:.0%} of the queries.
+{standing["cap"] or 1.0:.0%} of the queries. {NUM_LIVE:,} labelled questions of live traffic came
+before the retrain.
 
 {table(("when", "share of its speciality", "share of the rest", "quality of all"), rows)}
 """
