@@ -112,7 +112,9 @@ def job_folder(ray_api):
     folder = Path(os.environ["JOB_FOLDER"])
     client = JobSubmissionClient(ray_api)
     for job in client.list_jobs():
-        client.delete_job(job.submission_id)
+        name = job.submission_id
+        await_(lambda name=name: client.get_job_status(name).is_terminal())
+        client.delete_job(name)
     for file in folder.iterdir():
         file.unlink()
     return folder

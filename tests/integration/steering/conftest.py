@@ -57,6 +57,7 @@ class Store:
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self._folder = folder
         mlflow.set_tracking_uri(self.uri)
+        mlflow.set_experiment("steering")  # another test's may be active, of another database
         self.client = MlflowClient(tracking_uri=self.uri)
 
     def add_router(self, artifact, alias=None, extra=()):
