@@ -89,6 +89,7 @@ def run(num_questions: int = NUM_CALIBRATION) -> dict[str, Any]:
     full = stage(test, num_questions, "five-full", model=MODEL)
     informed = _shares(test, "Test with full information")
     return {
+        "num_live": NUM_LIVE,
         "quality": {"without": before.quality, "retrained": after.quality, "full": full.quality},
         "probation": probation,
         "standing": standing,
@@ -179,7 +180,7 @@ def section(result: dict[str, Any]) -> str:
         )
         for name, key in (
             (f"{NUM_EXAMPLES} examples, on probation", "probation"),
-            ("after live traffic and one retrain", "retrained"),
+            ("one retrain later", "retrained"),
             ("full information", "full"),
         )
     ]
@@ -189,8 +190,8 @@ def section(result: dict[str, Any]) -> str:
 The pool of four ({COPIED} twice, at two prices) answered {result["quality"]["without"]:.1%} of
 the test questions right. `{NEWCOMER}` was added as one more block and profiled by
 `training.profiling`. It then stood at `{standing["stage"]}`, eligible for
-{standing["cap"] or 1.0:.0%} of the queries. {NUM_LIVE:,} labelled questions of live traffic came
-before the retrain.
+{standing["cap"] or 1.0:.0%} of the queries. {result.get("num_live", 0):,} labelled questions of
+live traffic came before the retrain.
 
 {table(("when", "share of its speciality", "share of the rest", "quality of all"), rows)}
 """
