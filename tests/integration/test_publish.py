@@ -1,6 +1,5 @@
 """What learning publishes, serving fetches: a real MLflow on SQLite, without a server."""
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,19 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from deployments.registry import Registry
-from router.artifact import MANIFEST, QUERIES, save_artifact
+from router.artifact import QUERIES, save_artifact
 from router.candidate import Candidate, Price
-from router.certificate import (
-    Certificate,
-    Choices,
-    Dataset,
-    DecisionTime,
-    Estimate,
-    Evidence,
-    Gate,
-    Parity,
-    Versions,
-)
 from router.errors import ArtifactError
 from router.features.schema import FeatureBlock, FeatureSchema
 from training.dataset import TrainingSet
@@ -95,42 +83,15 @@ def publisher(uri):
     return Publisher(uri)
 
 
-def certificate_of(folder):
-    """Return a small certificate of an artifact."""
-    gain = Estimate(value=0.1, low=0.0, high=0.2, effective_rows=9, num_rows=10, num_clusters=10)
-    evidence = Evidence(
-        manifest_sha256=hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
-        created_at="2026-03-01T12:00:00+00:00",
-        versions=Versions(challenger="router-a", best_single="aster"),
-        dataset=Dataset(num_rows=10, num_evaluated=10, left_out={}, num_labels=10, num_trusted=1),
-        values={"challenger": {"dr": gain}},
-        differences={"best_single": gain},
-        clipped_difference=gain,
-        choices=Choices(challenger={"aster": 1.0}, challenger_entropy=0.0, disagreement=0.5),
-        decision_time=DecisionTime(challenger_p50_s=1e-3, challenger_p95_s=2e-3, num_decisions=5),
-        parity=Parity(
-            feature_schema_hash="f",
-            served_schema_hash="f",
-            num_golden=0,
-            num_decisions=5,
-            same_choice_share=1.0,
-        ),
-    )
-    gates = (Gate(name="gain", passed=True, reason="0.1"),)
-    return Certificate(evidence=evidence, gates=gates, gate_config={})
-
-
 @pytest.fixture(scope="module")
-def published(publisher, routers, tmp_path_factory):
+def published(publisher, routers, tmp_path_factory, vouch):
     """Return the numbers of two versions, published in turn; none is promoted."""
     assert publisher.champion() is None
     versions = []
     for router in routers:
         folder = tmp_path_factory.mktemp("trained") / router.version
         save_artifact(folder, router)
-        versions.append(
-            publisher.publish_router(folder, certificate_of(folder), params={"seed": 0})
-        )
+        versions.append(publisher.publish_router(folder, vouch(folder), params={"seed": 0}))
     return versions
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,18 +13,7 @@ from mlflow import MlflowClient
 from typer import Typer
 from typer.testing import CliRunner
 
-from router.artifact import MANIFEST, save_artifact
-from router.certificate import (
-    Certificate,
-    Choices,
-    Dataset,
-    DecisionTime,
-    Estimate,
-    Evidence,
-    Gate,
-    Parity,
-    Versions,
-)
+from router.artifact import save_artifact
 from router.errors import ArtifactError, InvalidInputError
 from router.profile import Profile
 from training import profiling
@@ -39,31 +27,6 @@ pytestmark = [
 ]
 
 KINDS = ("sums", "words", "names")
-
-
-def certificate_of(folder):
-    """Return a small certificate; whoever profiles asks for the alias alone."""
-    gain = Estimate(value=0.1, low=0.0, high=0.2, effective_rows=9, num_rows=10, num_clusters=10)
-    evidence = Evidence(
-        manifest_sha256=hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
-        created_at="2026-03-01T12:00:00+00:00",
-        versions=Versions(challenger="router-a", best_single="aster"),
-        dataset=Dataset(num_rows=10, num_evaluated=10, left_out={}, num_labels=10, num_trusted=1),
-        values={"challenger": {"dr": gain}},
-        differences={"best_single": gain},
-        clipped_difference=gain,
-        choices=Choices(challenger={"aster": 1.0}, challenger_entropy=0.0, disagreement=0.5),
-        decision_time=DecisionTime(challenger_p50_s=1e-3, challenger_p95_s=2e-3, num_decisions=5),
-        parity=Parity(
-            feature_schema_hash="f",
-            served_schema_hash="f",
-            num_golden=0,
-            num_decisions=5,
-            same_choice_share=1.0,
-        ),
-    )
-    gates = (Gate(name="gain", passed=True, reason="0.1"),)
-    return Certificate(evidence=evidence, gates=gates, gate_config={})
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +43,7 @@ def uri(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def champion(uri, tmp_path_factory, feature_schema, candidates, features):
+def champion(uri, tmp_path_factory, feature_schema, candidates, features, vouch):
     """Promote a router of two candidates; return its artifact."""
     rng = np.random.default_rng(0)
     shape = (60, 2)
@@ -103,7 +66,7 @@ def champion(uri, tmp_path_factory, feature_schema, candidates, features):
     publisher = Publisher(uri)
     folder = tmp_path_factory.mktemp("router") / "router-a"
     save_artifact(folder, artifact)
-    publisher.promote(publisher.publish_router(folder, certificate_of(folder), params={}))
+    publisher.promote(publisher.publish_router(folder, vouch(folder), params={}))
     return artifact
 
 
