@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.evidence.learning_kill_writer import kill_writers
+from infra.evidence.learning.kill_writer import kill_writers
 
 
 @pytest.mark.parametrize(("kind", "num_kills", "life_s"), [("local", 40, 0.15), ("s3", 10, 1.2)])

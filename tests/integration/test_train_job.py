@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.evidence.learning_kill_training import (
+from infra.evidence.learning.kill_training import (
     MAX_DIFFERENCE,
     WorkerKiller,
     difference,

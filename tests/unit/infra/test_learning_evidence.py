@@ -8,8 +8,9 @@ import types
 
 import pytest
 
-from infra.evidence import learning, learning_kills, learning_log, learning_scale, learning_studies
-from infra.evidence.learning_scale_log import CANDIDATES, write_log
+from infra.evidence.learning import BOOK, kills, log, scale, studies
+from infra.evidence.learning.scale_log import CANDIDATES, write_log
+from infra.evidence.parts import Book
 from training.log_sample import Part, Sample
 from training.outcome_rows import training_set_from_log
 
@@ -95,21 +96,21 @@ def store(folder, results):
 def test_the_page_is_made_of_the_parts_that_there_are(tmp_path):
     """Missing parts are named; each entry carries its own measurement's command and commit."""
     store(tmp_path / "results", {"kills": KILLS, "scale": SCALE})
-    entries = learning.write(folder=tmp_path / "results", into=tmp_path)
+    entries = BOOK.write(folder=tmp_path / "results", into=tmp_path)
     assert [entry.line for entry in entries] == ["C5", "C5b", "C5c", "C6", "C6b", "C6c"]
     assert {(entry.command, entry.commit) for entry in entries} == {
         ("run kills", "c0ffee"), ("run scale", "c0ffee"),
     }  # fmt: skip
     text = (tmp_path / "learning.md").read_text()
     (missing,) = [line for line in text.splitlines() if line.startswith("Not measured: ")]
-    assert missing[14:-1].split(", ") == [n for n in learning.PARTS if n not in ("kills", "scale")]
+    assert missing[14:-1].split(", ") == [n for n in BOOK.parts if n not in ("kills", "scale")]
     assert len(json.loads((tmp_path / "learning.json").read_text())) == len(entries)
 
 
 def test_what_is_within_every_bar_holds(tmp_path):
     """Each line holds, and each part's section is there."""
     store(tmp_path / "results", RESULTS)
-    entries = learning.write(folder=tmp_path / "results", into=tmp_path)
+    entries = BOOK.write(folder=tmp_path / "results", into=tmp_path)
     assert [entry.line for entry in entries if not entry.holds] == []
     assert (tmp_path / "learning.md").read_text().count("\n## ") == len(RESULTS)
 
@@ -117,21 +118,21 @@ def test_what_is_within_every_bar_holds(tmp_path):
 @pytest.mark.parametrize(
     ("part", "wrong", "line"),
     [
-        (learning_studies, changed(STUDIES, "worlds", 1, "coverage", "dr", to=0.92), "C3"),
-        (learning_studies, changed(STUDIES, "worlds", 0, "worse", "num_passed", to=1), "C3"),
-        (learning_studies, changed(STUDIES, "worlds", 0, "better", "num_passed", to=17), "C3"),
-        (learning_studies, changed(STUDIES, "worlds", 1, "rmse", "dr", to=0.03), "C3"),
-        (learning_studies, changed(STUDIES, "poison", "random", "num_passed", to=1), "C7"),
-        (learning_log, changed(LOG, "rates", 0, "rows_per_core_s", to=19_999.0), "C6"),
-        (learning_log, changed(LOG, "loads", 1, "recording_s", to=0.05), "C6"),
-        (learning_log, changed(LOG, "s3", 0, "passed", to=False), "C6"),
-        (learning_log, changed(LOG, "s3", to=[]), "C6"),
-        (learning_scale, changed(SCALE, "runs", 1, "peak_mb", to=2050.0), "C6"),
-        (learning_scale, changed(SCALE, "runs", 1, "total_s", to=101.0), "C6"),
-        (learning_kills, changed(KILLS, "writer", "num_lost", to=1), "C5"),
-        (learning_kills, changed(KILLS, "writer", "num_left", to=1), "C5"),
-        (learning_kills, changed(KILLS, "worker", "num_whole", to=6), "C5"),
-        (learning_kills, changed(KILLS, "driver", "num_kills", to=3), "C5"),
+        (studies, changed(STUDIES, "worlds", 1, "coverage", "dr", to=0.92), "C3"),
+        (studies, changed(STUDIES, "worlds", 0, "worse", "num_passed", to=1), "C3"),
+        (studies, changed(STUDIES, "worlds", 0, "better", "num_passed", to=17), "C3"),
+        (studies, changed(STUDIES, "worlds", 1, "rmse", "dr", to=0.03), "C3"),
+        (studies, changed(STUDIES, "poison", "random", "num_passed", to=1), "C7"),
+        (log, changed(LOG, "rates", 0, "rows_per_core_s", to=19_999.0), "C6"),
+        (log, changed(LOG, "loads", 1, "recording_s", to=0.05), "C6"),
+        (log, changed(LOG, "s3", 0, "passed", to=False), "C6"),
+        (log, changed(LOG, "s3", to=[]), "C6"),
+        (scale, changed(SCALE, "runs", 1, "peak_mb", to=2050.0), "C6"),
+        (scale, changed(SCALE, "runs", 1, "total_s", to=101.0), "C6"),
+        (kills, changed(KILLS, "writer", "num_lost", to=1), "C5"),
+        (kills, changed(KILLS, "writer", "num_left", to=1), "C5"),
+        (kills, changed(KILLS, "worker", "num_whole", to=6), "C5"),
+        (kills, changed(KILLS, "driver", "num_kills", to=3), "C5"),
     ],
 )
 def test_one_figure_beyond_its_bar_is_told(part, wrong, line):
@@ -143,8 +144,8 @@ def test_one_figure_beyond_its_bar_is_told(part, wrong, line):
 def test_a_part_gets_the_settings_it_names(tmp_path, monkeypatch):
     """The others are for other parts; the command tells what was set."""
     part = types.SimpleNamespace(run=lambda *, kills=20: {"kills": kills})
-    monkeypatch.setattr(learning, "part_module", lambda _: part)
-    measured = learning.measure("kills", {"kills": 3, "rows": "10", "logs": None}, folder=tmp_path)
+    monkeypatch.setattr(Book, "part", lambda *_: part)
+    measured = BOOK.measure("kills", {"kills": 3, "rows": "10", "logs": None}, folder=tmp_path)
     assert measured.result == {"kills": 3}
     assert measured.command == "python -m infra.evidence.learning --part kills --kills 3"
     assert json.loads((tmp_path / "kills.json").read_text())["result"] == {"kills": 3}
@@ -153,7 +154,7 @@ def test_a_part_gets_the_settings_it_names(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", RESULTS)
 def test_a_part_is_a_module_of_three_functions(name):
     """What the page calls is there."""
-    part = learning.part_module(name)
+    part = BOOK.part(name)
     assert all(callable(getattr(part, function)) for function in ("run", "lines", "section"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from infra.evidence.learning import figure, table
+from infra.evidence.parts import figure, table
 from training.coverage import (
     BETTER_BLUR,
     CHAMPION_BLUR,

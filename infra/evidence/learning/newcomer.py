@@ -17,8 +17,7 @@ import httpx
 
 from infra import services
 from infra.asking import Ask, prices
-from infra.evidence.learning import figure, table
-from infra.evidence.learning_system import (
+from infra.evidence.learning.system import (
     FOLDER,
     OUTCOMES,
     ask,
@@ -28,6 +27,7 @@ from infra.evidence.learning_system import (
     stage,
     write_config,
 )
+from infra.evidence.parts import figure, table
 from infra.progress import step
 from infra.up import bring_up, deploy
 from infra.zoo.export import write_question_set

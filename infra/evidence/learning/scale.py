@@ -1,7 +1,7 @@
 """Evidence of scale: reading and training on logs of ever more rows, time and memory.
 
 Run as a program it reads and trains once, in a process of its own, and prints what it took:
-``python -m infra.evidence.learning_scale ROOT``.
+``python -m infra.evidence.learning.scale ROOT``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from infra import services
-from infra.evidence.learning import figure, table
-from infra.evidence.learning_scale_log import CANDIDATES, NUM_DAYS, NUM_PINNED, write_log
+from infra.evidence.learning.scale_log import CANDIDATES, NUM_DAYS, NUM_PINNED, write_log
+from infra.evidence.parts import figure, table
 from router.candidate import Candidate, Price
 from router.features.extract import FeatureExtractor
 from training.fit import fit_router

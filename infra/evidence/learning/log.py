@@ -14,8 +14,8 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from infra import services
-from infra.evidence.learning import figure, table
-from infra.evidence.learning_log_requests import Load, measure_requests
+from infra.evidence.learning.log_requests import Load, measure_requests
+from infra.evidence.parts import figure, table
 from monitoring.log_rate import measure_rate
 from router.features.extract import FeatureExtractor
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from infra import services
-from infra.evidence.learning import figure, table
-from infra.evidence.learning_kill_training import (
+from infra.evidence.learning.kill_training import (
     MAX_DIFFERENCE,
     kill_drivers,
     kill_workers,
     own_ray,
 )
-from infra.evidence.learning_kill_writer import kill_writers
+from infra.evidence.learning.kill_writer import kill_writers
+from infra.evidence.parts import figure, table
 
 if TYPE_CHECKING:
     from infra.evidence.entry import Entry

@@ -16,8 +16,7 @@ import numpy as np
 from infra import services
 from infra.asking import Ask, prices
 from infra.evidence.entry import FOLDER as EVIDENCE
-from infra.evidence.learning import figure, table
-from infra.evidence.learning_system import (
+from infra.evidence.learning.system import (
     FOLDER,
     OUTCOMES,
     Stage,
@@ -28,6 +27,7 @@ from infra.evidence.learning_system import (
     stage,
     write_config,
 )
+from infra.evidence.parts import figure, table
 from infra.up import bring_up
 from infra.zoo.questions import generate
 from monitoring.log_reader import read_table

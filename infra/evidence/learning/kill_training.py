@@ -1,6 +1,6 @@
 """Trainings on Ray whose worker or driver is killed at any moment, and the routers they end with.
 
-Run as a program it is such a driver: ``python -m infra.evidence.learning_kill_training STORAGE
+Run as a program it is such a driver: ``python -m infra.evidence.learning.kill_training STORAGE
 VERSION ADDRESS``. Only processes that the caller's own Ray started are ever killed.
 """
 

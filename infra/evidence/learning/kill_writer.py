@@ -1,7 +1,7 @@
 """A writer of the outcome log that is killed at any moment, and what became of its rows.
 
 Run as a program it imports once, then gives birth to a writer for each line that it reads, and
-tells its death: ``python -m infra.evidence.learning_kill_writer ROOT SPOOL ACKNOWLEDGED``.
+tells its death: ``python -m infra.evidence.learning.kill_writer ROOT SPOOL ACKNOWLEDGED``.
 """
 
 from __future__ import annotations

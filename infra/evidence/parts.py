@@ -1,0 +1,191 @@
+"""A page of evidence in parts, each measured by a command of its own.
+
+A part leaves its result as ``.run/evidence/PAGE/PART.json``; the page is made of whatever results
+lie there. A part is a module of the page's package with three functions:
+
+    run(**settings) -> dict        measures; the settings it names are options of the command line
+    lines(result) -> list[Entry]   holds the figures against their bars
+    section(result) -> str         tells in Markdown how they came about
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import typer
+
+from infra import services
+from infra.evidence.entry import FOLDER, Entry, by_line, write_page
+from infra.provenance import commit, conditions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+
+class Part(Protocol):
+    """What a part's module holds."""
+
+    def run(self, **settings: object) -> dict[str, Any]:
+        """Measure, and return what JSON can say."""
+        ...
+
+    def lines(self, result: dict[str, Any]) -> list[Entry]:
+        """Return the figures with their bars; the commit is filled in later."""
+        ...
+
+    def section(self, result: dict[str, Any]) -> str:
+        """Return a section of the page, heading included."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A part's result, and of what."""
+
+    commit: str
+    conditions: str
+    elapsed_s: float
+    command: str
+    result: dict[str, Any]
+
+
+def figure(line: str, value: float, unit: str, bar: str, *, holds: bool) -> Entry:
+    """Return a part's entry; command and commit are those of its measurement."""
+    return Entry(
+        line=line,
+        figure=round(float(value), 4),
+        unit=unit,
+        bar=bar,
+        holds=bool(holds),
+        command="",
+        commit="",
+    )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """A page of evidence and its parts."""
+
+    name: str
+    """Of the page below docs/evidence, and of the package below ``infra.evidence``."""
+
+    title: str
+    parts: tuple[str, ...]
+    """In the order of the page's sections."""
+
+    @property
+    def results(self) -> Path:
+        """The folder of what was measured."""
+        return services.RUN / "evidence" / self.name
+
+    def part(self, name: str) -> Part:
+        """Return the module of a part."""
+        module: Any = importlib.import_module(f"infra.evidence.{self.name}.{name}")
+        return module
+
+    def measure(
+        self, name: str, settings: dict[str, Any], *, folder: Path | None = None
+    ) -> Measured:
+        """Run a part with the settings that it names, and store its result."""
+        part = self.part(name)
+        known = inspect.signature(part.run).parameters
+        used = {
+            key: value for key, value in settings.items() if key in known and value is not None
+        }
+        options = "".join(f" --{key.replace('_', '-')} {value}" for key, value in used.items())
+        began_s = time.monotonic()
+        result = part.run(**used)
+        measured = Measured(
+            commit=commit(),
+            conditions=conditions(),
+            elapsed_s=round(time.monotonic() - began_s, 1),
+            command=f"python -m infra.evidence.{self.name} --part {name}{options}",
+            result=result,
+        )
+        folder = folder or self.results
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(dataclasses.asdict(measured), indent=1)
+        (folder / f"{name}.json").write_text(text + "\n")
+        return measured
+
+    def stored(self, *, folder: Path | None = None) -> dict[str, Measured]:
+        """Return the results that lie in the folder, by part."""
+        paths = {name: (folder or self.results) / f"{name}.json" for name in self.parts}
+        return {
+            name: Measured(**json.loads(path.read_text()))
+            for name, path in paths.items()
+            if path.exists()
+        }
+
+    def entries_of(self, name: str, measured: Measured) -> list[Entry]:
+        """Return a part's lines."""
+        return [
+            dataclasses.replace(entry, command=measured.command, commit=measured.commit)
+            for entry in self.part(name).lines(measured.result)
+        ]
+
+    def page(self, found: dict[str, Measured], entries: Sequence[Entry]) -> str:
+        """Return the page: how it was measured, the lines, and a section for each part."""
+        runs = table(
+            ("part", "command", "commit", "machine", "s"),
+            (
+                (name, f"`{m.command}`", f"`{m.commit}`", m.conditions, f"{m.elapsed_s:.0f}")
+                for name, m in found.items()
+            ),
+        )
+        verdicts = table(
+            ("line", "figure", "bar", "holds"),
+            (
+                (e.line, f"{e.figure:g} {e.unit}", e.bar, "yes" if e.holds else "**no**")
+                for e in entries
+            ),
+        )
+        sections = "\n\n".join(
+            self.part(name).section(m.result).strip() for name, m in found.items()
+        )
+        missing = [name for name in self.parts if name not in found]
+        absent = f"\nNot measured: {', '.join(missing)}.\n" if missing else ""
+        return f"# {self.title}\n\n{runs}\n{absent}\n{verdicts}\n\n{sections}\n"
+
+    def write(self, *, folder: Path | None = None, into: Path = FOLDER) -> list[Entry]:
+        """Write the page and its entries from the results that there are."""
+        found = self.stored(folder=folder)
+        told = [
+            entry for name, measured in found.items() for entry in self.entries_of(name, measured)
+        ]
+        entries = by_line(sorted(told, key=lambda entry: entry.line))
+        write_page(self.name, self.page(found, entries), entries, folder=into)
+        return entries
+
+    def command(self, parts: Sequence[str], *, does_write: bool, settings: dict[str, Any]) -> None:
+        """Measure parts, write the page if asked to, and tell how the figures stand.
+
+        Raises:
+            SystemExit: If one of them misses its bar.
+        """
+        if unknown := sorted(set(parts) - set(self.parts)):
+            message = f"{unknown} are no parts; take of {', '.join(self.parts)}"
+            raise typer.BadParameter(message, param_hint="--part")
+        told: list[Entry] = []
+        for name in parts:
+            told += self.entries_of(name, self.measure(name, settings))
+        if does_write:
+            told = self.write()
+        for entry in told:
+            mark = "✓" if entry.holds else "✗"
+            typer.echo(f"{mark} {entry.line}  {entry.figure:g} {entry.unit}  ({entry.bar})")
+        if not all(entry.holds for entry in told):
+            raise SystemExit(1)

@@ -1,0 +1,9 @@
+"""The evidence of serving, in parts: ``python -m infra.evidence.serving``."""
+
+from infra.evidence.parts import Book
+
+BOOK = Book(
+    name="serving",
+    title="Serving",
+    parts=("overhead", "proxies", "changes", "drills", "soak"),
+)
