@@ -115,7 +115,7 @@ def _profile() -> None:
     with step(f"Profile the newcomer on {NUM_EXAMPLES} questions", expected_s=40):
         command = [sys.executable, "-m", "training.profiling", f"--candidate={NEWCOMER}"]
         command += [f"--set={folder}", f"--n={NUM_EXAMPLES}", f"--outcome-log={OUTCOMES}"]
-        command += [f"--registry-model={MODEL}"]
+        command += [f"--registry-model={MODEL}", f"--state={FOLDER / 'profiling.sqlite'}"]
         done = subprocess.run(
             command,
             cwd=services.ROOT,
