@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from router.errors import InvalidInputError
 from router.floor import check_floor
@@ -50,6 +50,11 @@ REPLICA_REFUSALS = frozenset(
     }
 )
 """Refusals that pass by themselves: the candidate would suit the query."""
+
+CAPACITY_REFUSALS = frozenset(
+    {Refusal.NO_REPLICA, Refusal.COLD, Refusal.STARTING, Refusal.SATURATED}
+)
+"""Those of them that more replicas would lift."""
 
 
 class Policy(StrEnum):
@@ -131,6 +136,35 @@ class Routing:
             )
 
 
+class Capacity(NamedTuple):
+    """How much a candidate's replicas take, and what is under way.
+
+    A named tuple, since one for each candidate travels with every decision: it pickles and is
+    replaced in a fraction of the time of a dataclass.
+    """
+
+    num_slots: int | None = None
+    """Queries that one replica works on without one waiting for another; None if not known."""
+
+    max_ongoing: int | None = None
+    """Queries that Serve lets into one replica; None if not known."""
+
+    num_in_flight: int = 0
+    """Queries under way in all replicas, waiting ones included."""
+
+    slow_start_s: float = 0.0
+    """How much later than usual the latest first tokens came, in seconds."""
+
+    start_s: float | None = None
+    """Seconds until a first replica runs, where none does; None if none will start."""
+
+    max_replicas: int | None = None
+    """Most replicas that the autoscaler may start; None where their number is fixed."""
+
+    target_ongoing: float = 1.0
+    """Queries for each replica above which the autoscaler starts another."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """One candidate and whether its replicas can take a query."""
@@ -143,6 +177,9 @@ class Standing:
 
     num_running: int = 0
     """Replicas that are running."""
+
+    capacity: Capacity = Capacity()
+    """How much they take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +222,11 @@ class Decision:
     quality_stds: tuple[float, ...] = ()
     costs_usd: tuple[float, ...] = ()
     latencies_s: tuple[float, ...] = ()
+    """Predicted seconds to the whole answer, ``waits_s`` included."""
+
+    waits_s: tuple[float, ...] = ()
+    """Seconds of them that pass before a replica works on the query: its queue, or its start."""
+
     utilities: tuple[float, ...] = ()
     choice: str = ""
     """The candidate that should answer."""
@@ -207,6 +249,20 @@ class Decision:
 
     regret_quality: float = 0.0
     """Predicted quality below the greedy choice's, expected over the draws."""
+
+    wanted: str = ""
+    """Who would have been the greedy choice if everybody had a free replica; empty where that is
+    the greedy choice, which did not wait either."""
+
+    capacity_regret: float = 0.0
+    """Utility that was lost by that; 0 or more. In units of normalised cost where a floor is
+    stated and no weight."""
+
+    capacity_regret_quality: float = 0.0
+    """Predicted quality that was lost; negative where ``wanted`` is cheaper or faster instead."""
+
+    capacity_regret_usd: float = 0.0
+    """Predicted cost that was spent on top; negative where ``wanted`` is dearer."""
 
     shadow_choice: str = ""
     """Whom the challenger would have chosen; empty where it was not asked."""

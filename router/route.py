@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from router.capacity import NOTHING_LOST, may_be_wanted, shortfall, wait_s
 from router.choice import choose
 from router.errors import NoCandidateError
 from router.exploration import UNBOUNDED, Exploration, Stakes
 from router.mask import over_cap, reasons, refuse
-from router.records import REPLICA_REFUSALS, Decision, Policy, Refusal
-from router.utility import Reference, utilities
+from router.records import CAPACITY_REFUSALS, REPLICA_REFUSALS, Decision, Policy, Refusal
+from router.utility import FLOOR_COST_WEIGHT, Reference, utilities, wants_cheapest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from router.candidate import Candidate
+    from router.capacity import Shortfall
     from router.choice import Choice
     from router.floor import Floor
     from router.probation import Probation
@@ -96,10 +98,13 @@ def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
     if all(forecast.refusals):
         raise NoCandidateError(reasons(candidate_ids, forecast.refusals))
     utility_M = forecast.utilities(routing, router.reference)
+    ready_utility_M = utility_M + forecast.wait_cost_M(routing, router.reference)
     if best_single:
-        utility_M = _quality_on_the_whole(router, candidate_ids)
+        utility_M = ready_utility_M = _quality_on_the_whole(router, candidate_ids)
         forecast.cap_M[forecast.cap_M < 1.0] = 0.0
     choice = _choose(forecast, utility_M, routing=routing, exploration=exploration, seed=seed)
+    lost = forecast.shortfall(ready_utility_M, utility_M, choice)
+    unit = FLOOR_COST_WEIGHT if wants_cheapest(routing) and not best_single else 1.0
     return Decision(
         decision_id=decision_id,
         router_version=router.version,
@@ -109,6 +114,10 @@ def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
         policy=Policy.BEST_SINGLE if best_single else choice.policy,
         seed=seed,
         features_F=features_F,
+        wanted="" if lost is NOTHING_LOST else candidate_ids[lost.index],
+        capacity_regret=lost.utility / unit,
+        capacity_regret_quality=lost.quality,
+        capacity_regret_usd=lost.usd,
         **forecast.columns(utility_M, choice),
     )
 
@@ -156,6 +165,14 @@ class _Forecast:
     quality_std_M: NDArray[np.float64]
     cost_usd_M: NDArray[np.float64]
     latency_s_M: NDArray[np.float64]
+    """With the wait."""
+
+    wait_s_M: NDArray[np.float64]
+    """Seconds until a replica works on the query."""
+
+    wantable_M: NDArray[np.bool_]
+    """Who could answer, within the caps, if everybody had a free replica."""
+
     caution_M: NDArray[np.float64]
     """Standard deviations taken off the quality of each."""
 
@@ -166,6 +183,30 @@ class _Forecast:
         """Return each candidate's utility; NaN where there is no profile."""
         quality_M = self.quality_M - self.caution_M * self.quality_std_M
         return utilities(quality_M, self.cost_usd_M, self.latency_s_M, routing, reference)
+
+    def wait_cost_M(self, routing: Routing, reference: Reference) -> NDArray[np.float64]:  # noqa: N802 - an axis suffix
+        """Return the utility that each candidate's wait takes off."""
+        return routing.latency_weight * self.wait_s_M / reference.latency_s
+
+    def shortfall(
+        self,
+        ready_utility_M: NDArray[np.float64],
+        utility_M: NDArray[np.float64],
+        choice: Choice,
+    ) -> Shortfall:
+        """Return what is lost for want of replicas against the greedy choice."""
+        is_short = self.wait_s_M.any() or any(r in CAPACITY_REFUSALS for r in self.refusals)
+        if not is_short:
+            return NOTHING_LOST
+        return shortfall(
+            ready_utility_M,
+            utility_M,
+            self.wantable_M,
+            int(np.argmax(np.where(choice.eligible_M, utility_M, -np.inf))),
+            quality_M=self.quality_M,
+            cost_usd_M=self.cost_usd_M,
+            cap_M=self.cap_M,
+        )
 
     def hold_floor(self, routing: Routing, floor: Floor | None) -> None:
         """Refuse whom the floor does not allow.
@@ -188,8 +229,10 @@ class _Forecast:
         setters = [i for i in known if self.cap_M[i] >= 1.0] or known
         least = max(quality_M[i] for i in setters) - slack
         for i in known:
-            if self.refusals[i] is None and quality_M[i] < least:
-                self.refusals[i] = Refusal.BELOW_FLOOR
+            if quality_M[i] < least:
+                self.wantable_M[i] = False
+                if self.refusals[i] is None:
+                    self.refusals[i] = Refusal.BELOW_FLOOR
 
     def columns(self, utility_M: NDArray[np.float64], choice: Choice) -> dict[str, Any]:
         """Return the decision's columns and figures; who was drawn out is on probation."""
@@ -202,6 +245,7 @@ class _Forecast:
             "quality_stds": _floats(self.quality_std_M),
             "costs_usd": _floats(self.cost_usd_M),
             "latencies_s": _floats(self.latency_s_M),
+            "waits_s": _floats(self.wait_s_M),
             "utilities": _floats(utility_M),
             "propensity": choice.propensity,
             "propensities": _floats(choice.propensities_M),
@@ -236,18 +280,27 @@ def _forecast(
         return full_M
 
     cost_usd_M, latency_s_M = over_pool(scores.cost_usd_M), over_pool(scores.latency_s_M)
+    wait_s_M = np.zeros(len(candidates))
+    wantable_M = may_be_wanted(refusals)
     for i in known:
+        cost_usd, ready_s = float(cost_usd_M[i]), float(latency_s_M[i])
+        wait_s_M[i] = wait_s(pool.standings[i], ready_s)
         if refusals[i] is None or refusals[i] in REPLICA_REFUSALS:
-            refusals[i] = (
-                over_cap(float(cost_usd_M[i]), float(latency_s_M[i]), routing) or refusals[i]
-            )
+            is_over = over_cap(cost_usd, ready_s, routing)
+            wantable_M[i] &= is_over is None
+            # Whoever has a replica is refused for its queue too; the others' wait is known to be
+            # why they are refused.
+            queue_s = 0.0 if refusals[i] else float(wait_s_M[i])
+            refusals[i] = is_over or over_cap(cost_usd, ready_s + queue_s, routing) or refusals[i]
     caution_M, cap_M = _terms(router, candidates, routing)
     forecast = _Forecast(
         refusals=refusals,
         quality_M=over_pool(scores.quality_mean_M),
         quality_std_M=over_pool(scores.quality_std_M),
         cost_usd_M=cost_usd_M,
-        latency_s_M=latency_s_M,
+        latency_s_M=latency_s_M + wait_s_M,
+        wait_s_M=wait_s_M,
+        wantable_M=wantable_M,
         caution_M=caution_M,
         cap_M=cap_M,
     )

@@ -58,11 +58,15 @@ def utilities(
         routing: The request's weights.
         reference: The unit of each normalisation.
     """
-    cost_weight = routing.cost_weight
-    if routing.max_quality_drop is not None and not cost_weight and not routing.latency_weight:
-        cost_weight = FLOOR_COST_WEIGHT
+    cost_weight = FLOOR_COST_WEIGHT if wants_cheapest(routing) else routing.cost_weight
     return np.asarray(
         quality_M
         - cost_weight * cost_usd_M / reference.cost_usd
         - routing.latency_weight * latency_s_M / reference.latency_s
     )
+
+
+def wants_cheapest(routing: Routing) -> bool:
+    """Return whether a request states a floor and no weight; utilities are then in cost alone."""
+    has_weight = bool(routing.cost_weight or routing.latency_weight)
+    return routing.max_quality_drop is not None and not has_weight

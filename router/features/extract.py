@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from router.features.text import MiniLMEncoder
 from router.features.text_density import TextDensityEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 
     from router.features.encoder import Encoder
     from router.features.picture import Picture
+
+    Part = Callable[[], NDArray[np.float32]]
+
+
+class Run(Protocol):
+    """Calls a function of each part, in order, like ``map``."""
+
+    def __call__(
+        self, function: Callable[[Part], NDArray[np.float32]], parts: Sequence[Part], /
+    ) -> Iterable[NDArray[np.float32]]:
+        """Return what it returned of each."""
+        ...
 
 
 class FeatureExtractor:
@@ -83,16 +95,25 @@ class FeatureExtractor:
             cache_size=cache_size,
         )
 
-    def extract(self, text: str, pictures: Sequence[Picture]) -> NDArray[np.float32]:
-        """Return ``features_F``: finite, laid out by ``schema``, the same for the same content."""
+    def extract(
+        self, text: str, pictures: Sequence[Picture], *, run: Run = map
+    ) -> NDArray[np.float32]:
+        """Return ``features_F``: finite, laid out by ``schema``, the same for the same content.
+
+        Args:
+            text: What is asked.
+            pictures: What it is asked of.
+            run: Calls the encoders; the ``map`` of an executor runs them beside each other, and
+                numbers do not depend on it.
+        """
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-        parts_E = [
-            self.caches[name].get_or_compute(key, partial(encoder.encode, text))
+        parts: list[Part] = [
+            partial(self.caches[name].get_or_compute, key, partial(encoder.encode, text))
             for name, encoder in self._text.items()
         ]
-        parts_E += [self._mean(name, pictures) for name in self._picture]
-        parts_E += [encoder.encode(pictures) for encoder in self._picture_set.values()]
-        return np.concatenate(parts_E)
+        parts += [partial(self._mean, name, pictures) for name in self._picture]
+        parts += [partial(encoder.encode, pictures) for encoder in self._picture_set.values()]
+        return np.concatenate(list(run(_call, parts)))
 
     def _mean(self, name: str, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         """Return one picture block, averaged over the pictures."""
@@ -103,6 +124,10 @@ class FeatureExtractor:
             total_E += cache.get_or_compute(picture.sha256, partial(encoder.encode, picture))
         total_E /= max(1, len(pictures))
         return total_E
+
+
+def _call(part: Part) -> NDArray[np.float32]:
+    return part()
 
 
 def _blocks(encoders: Mapping[str, Encoder[Any]]) -> Iterable[FeatureBlock]:

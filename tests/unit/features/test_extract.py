@@ -93,6 +93,15 @@ def test_threads_share_an_extractor(extractor, pictures):
     assert np.array_equal(alone, together)
 
 
+def test_encoders_beside_each_other_give_the_same(encoder_folder, pictures):
+    """Who calls the encoders changes no number."""
+    both = list(pictures.values())[:2]
+    alone, beside = (FeatureExtractor.load(encoder_folder) for _ in range(2))
+    with ThreadPoolExecutor(2) as pool:
+        features_F = beside.extract("what is it?", both, run=pool.map)
+    assert np.array_equal(features_F, alone.extract("what is it?", both))
+
+
 def test_odd_text_is_safe(extractor):
     """Lone surrogates, control characters and nothing at all give finite features."""
     for text in ("", " \n\t", "\ud800", "\x00\x07", "\U0001f600" * 50):
