@@ -5,5 +5,5 @@ from infra.evidence.parts import Book
 BOOK = Book(
     name="learning",
     title="Learning",
-    parts=("loop", "newcomer", "studies", "promotion", "kills", "log", "scale"),
+    parts=("loop", "newcomer", "studies", "promotion", "kills", "replicas", "log", "scale"),
 )

@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import ray
 
+from infra import services
 from router.artifact import load_artifact
 from router.candidate import Candidate, Price
 from router.features.schema import FeatureBlock, FeatureSchema
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = services.ROOT
 SCHEMA = FeatureSchema((FeatureBlock(name="text", encoder="made-up", sha256="0" * 64, dim=12),))
 CANDIDATES = tuple(
     Candidate(id=name, price=Price(input_usd_per_mtok=1.0, output_usd_per_mtok=4.0))

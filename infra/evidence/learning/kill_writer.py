@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from infra import services
 from monitoring.log_check import check
 from monitoring.outcome import Label
 from monitoring.outcome_log import SegmentWriter, read_table
 from monitoring.segment_store import open_store
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = services.ROOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
