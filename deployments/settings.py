@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from monitoring.outcome_log import spool_folder
 from router.exploration import Draw
+from router.probation import MIN_CAUTION
 
 MAX_IN_FLIGHT = 448
 """Leaves room within what Serve lets into a replica (512), for turning others away at once."""
@@ -98,9 +99,10 @@ class RouterSettings(BaseModel):
     """Share of the queries for which a newcomer is eligible of whom only the price is known. It
     grows to 1 as its profile becomes as certain as those the router was trained with."""
 
-    probation_caution: float = Field(default=0.0, ge=0)
-    """Least standard deviations taken off a newcomer's expected quality, which is held back by
-    itself while its outcomes are few."""
+    probation_caution: float = Field(default=-0.5, ge=MIN_CAUTION)
+    """Least standard deviations taken off a newcomer's expected quality; below 0 they are put on
+    it, and it is tried where it may be the best. On the zoo, with 128 examples, half a deviation
+    put on took its part of the traffic from 15 to 28 % and cost 0.4 points of quality."""
 
     shadow_load: float = Field(default=0.1, ge=0, le=1)
     """Most of a router replica's time for scoring the challenger on live traffic; off if 0."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+
+MIN_CAUTION = -2.0
+"""Beyond it a newcomer would be tried where it is almost certainly worse."""
 
 
 class Stage(StrEnum):
@@ -48,7 +53,9 @@ class Terms:
     """Share of the queries for which one of whom only the price is known is eligible; 0 to 1."""
 
     caution: float = 0.0
-    """Least standard deviations taken off a newcomer's expected quality; 0 or more."""
+    """Least standard deviations taken off a newcomer's expected quality. Below 0 they are put on
+    it, for requests that ask for no caution: it is tried where it may be the best, and learned
+    of there."""
 
     def __post_init__(self) -> None:
         """Refuse shares and cautions outside their bounds."""
@@ -56,8 +63,10 @@ class Terms:
             raise InvalidInputError(
                 f"base_share must be 0 to 1, got {self.base_share}", "base_share"
             )
-        if not self.caution >= 0:
-            raise InvalidInputError(f"caution must be 0 or more, got {self.caution}", "caution")
+        if not MIN_CAUTION <= self.caution < inf:
+            raise InvalidInputError(
+                f"caution must be {MIN_CAUTION:g} or more, got {self.caution}", "caution"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +77,7 @@ class Probation:
     """Share of the queries for which it is eligible; 0 to 1."""
 
     caution: float
-    """Least standard deviations taken off its expected quality."""
+    """Least standard deviations taken off its expected quality; below 0, put on it."""
 
 
 def spread(token_std_K: Sequence[float]) -> float:

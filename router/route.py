@@ -174,7 +174,7 @@ class _Forecast:
     """Who could answer, within the caps, if everybody had a free replica."""
 
     caution_M: NDArray[np.float64]
-    """Standard deviations taken off the quality of each."""
+    """Standard deviations taken off the quality of each; below 0, put on it."""
 
     cap_M: NDArray[np.float64]
     """Share of the queries for which each is eligible; 1 but for newcomers."""
@@ -216,9 +216,8 @@ class _Forecast:
         silence. A newcomer sets no floor where another can, and reaches it with its caution off:
         what may be drawn out must not mask the rest.
         """
-        quality_M = np.where(
-            self.cap_M < 1.0, self.quality_M - self.caution_M * self.quality_std_M, self.quality_M
-        )
+        caution_M = np.where(self.cap_M < 1.0, np.maximum(self.caution_M, 0.0), 0.0)
+        quality_M = self.quality_M - caution_M * self.quality_std_M
         eligible = [i for i, r in enumerate(self.refusals) if r is None or r in REPLICA_REFUSALS]
         known = [i for i in eligible if np.isfinite(quality_M[i])]
         if not known or routing.max_quality_drop is None:
@@ -318,7 +317,10 @@ def _terms(
     if router.probation:
         for i, candidate in enumerate(candidates):
             if (allowed := router.probation.get(candidate.id)) is not None:
-                caution_M[i] = max(routing.caution, allowed.caution)
+                is_curious = allowed.caution < 0.0 and not routing.caution
+                caution_M[i] = (
+                    allowed.caution if is_curious else max(routing.caution, allowed.caution)
+                )
                 cap_M[i] = allowed.cap
     return caution_M, cap_M
 

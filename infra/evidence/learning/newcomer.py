@@ -41,7 +41,7 @@ NEWCOMER = "charter"
 COPIED = "scene"
 NUM_CALIBRATION = 600
 NUM_EXAMPLES = 128
-NUM_LIVE = 1000
+NUM_LIVE = 2000
 """Labelled questions of live traffic between the profile and the retrain."""
 
 NUM_TEST = 400

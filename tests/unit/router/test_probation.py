@@ -116,8 +116,8 @@ def test_the_cap_grows_as_the_interval_shrinks(prior_std, usual_std, one, other)
     assert 0.0 <= shares[0] <= shares[1] <= 1.0
 
 
-@pytest.mark.parametrize("terms", [{"base_share": 1.1}, {"base_share": -0.1}, {"caution": -1.0}])
+@pytest.mark.parametrize("terms", [{"base_share": 1.1}, {"base_share": -0.1}, {"caution": -2.1}])
 def test_terms_out_of_bounds_are_refused(terms):
-    """A share is one, a caution is 0 or more."""
+    """A share is one; curiosity has an end."""
     with pytest.raises(InvalidInputError):
         Terms(**terms)

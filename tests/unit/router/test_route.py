@@ -455,6 +455,17 @@ def test_a_newcomer_competes_with_its_own_caution():
     assert decide(one, ABC, caution=4.0).utilities == pytest.approx((0.0, 0.5, 0.3))
 
 
+def test_a_newcomer_is_tried_where_it_may_be_the_best():
+    """0.4 + 4 * 0.1 = 0.8 beats 0.7, but not for who asks for caution, nor against a floor."""
+    one = with_newcomer(TABLE, "a", cap=0.999, caution=-4.0, floor=floor(0.0))
+    assert decide(one, (ABC[0], ABC[2]), seed=1).choice == "a"
+    assert decide(one, (ABC[0], ABC[2]), seed=1, caution=0.1).choice == "c"
+    assert decide(one, (ABC[0], ABC[2]), seed=1, max_quality_drop=0.1).refusals == (
+        Refusal.BELOW_FLOOR,
+        None,
+    )
+
+
 def test_a_newcomer_sets_no_floor_and_reaches_it_with_caution():
     """The floor is c's 0.7; b reaches 0.9 - 1 * 0.1, or 0.9 - 3 * 0.1 < 0.7 and is refused."""
     wish = {"max_quality_drop": 0.1}
