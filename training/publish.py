@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,12 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from router.artifact import load_artifact
-from router.certificate import CERTIFICATE
+from router.certificate import CERTIFICATE, load_certificate
 from router.errors import ArtifactError
 from training.certificate_page import certificate_page
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from matplotlib.figure import Figure
 
@@ -35,6 +36,9 @@ MAX_PROFILES = 1000
 
 SERVING_ALIAS = "serving"
 """On the profile version that is meant to be used beside the champion."""
+
+CONCLUDED = "concluded"
+"""Tag of a version whose run did all it had to."""
 
 
 class Publisher:
@@ -89,6 +93,26 @@ class Publisher:
         """Move the alias ``champion``, which serving follows."""
         self._client.set_registered_model_alias(self._model, "champion", version)
 
+    def has_concluded(self, name: str) -> bool:
+        """Return whether the run of that name registered a version and did all it had to."""
+        version = self.version_named(name)
+        if version is None:
+            return False
+        return CONCLUDED in self._client.get_model_version(self._model, version).tags
+
+    def conclude(self, version: str) -> None:
+        """Note that nothing is left to do for a version."""
+        self._client.set_model_version_tag(self._model, version, CONCLUDED, "true")
+
+    def published(self, version: str) -> tuple[RouterArtifact, Certificate]:
+        """Return a registered router and its certificate, both verified.
+
+        Raises:
+            ArtifactError: If either is incomplete or altered.
+        """
+        with self._downloaded(version) as folder:
+            return load_artifact(folder), load_certificate(folder / CERTIFICATE)
+
     def version_named(self, name: str) -> str | None:
         """Return the number under which a trained router was registered, or None."""
         try:
@@ -139,9 +163,15 @@ class Publisher:
         return str(found.version)
 
     def publish_profiles(self, profiles: Mapping[str, Profile], *, router_version: str) -> None:
-        """Register one profile version per candidate, with its metrics by kind of query."""
+        """Register one profile version per candidate, with its metrics by kind of query.
+
+        Those that a run registered before it was cut off are left alone.
+        """
+        found = self._client.search_model_versions(f"tags.router_version = '{router_version}'")
+        known = {version.name for version in found}
         for profile in profiles.values():
-            self._register_profile(profile, router_version, figure=None)
+            if f"{PROFILE_MODEL_PREFIX}{profile.candidate_id}" not in known:
+                self._register_profile(profile, router_version, figure=None)
 
     def publish_profile(
         self, profile: Profile, *, router_version: str, figure: Figure | None = None
@@ -168,12 +198,17 @@ class Publisher:
             raise ArtifactError(
                 f"{self._model} has no champion; train a router and give it the alias first"
             )
+        with self._downloaded(version) as folder:
+            return version, load_artifact(folder)
+
+    @contextmanager
+    def _downloaded(self, version: str) -> Iterator[Path]:
         source = self._client.get_model_version(self._model, version).source
         with tempfile.TemporaryDirectory() as folder:
             local = mlflow.artifacts.download_artifacts(
                 artifact_uri=source, dst_path=folder, tracking_uri=self._client.tracking_uri
             )
-            return version, load_artifact(Path(local))
+            yield Path(local)
 
     def _register_profile(
         self, profile: Profile, router_version: str, *, figure: Figure | None

@@ -194,7 +194,7 @@ def main(  # noqa: PLR0913 - each is an option of the command line
     ).begun()
     registry = Publisher(registry_uri, model=registry_model)
     if (version := registry.version_named(begun.name)) is not None:
-        typer.echo(f"run {begun.name} has ended before, as version {version}")
+        _go_on(registry, version, begun, promotion)
         return
     limits = GateConfig() if gates is None else load_gates(gates)
     schema = FeatureExtractor.load(encoders).schema
@@ -207,7 +207,18 @@ def main(  # noqa: PLR0913 - each is an option of the command line
         num_trials=NUM_TRIALS if tune else 0,
     )
     version, certificate = _published(begun, folder, job, registry, limits)
-    _conclude(registry, version, certificate, promotion)
+    conclude(registry, version, certificate, promotion)
+
+
+def _go_on(registry: Publisher, version: str, run: Run, promotion: Promotion) -> None:
+    """Do what a run that was cut off after it registered its version left undone."""
+    if registry.has_concluded(run.name):
+        typer.echo(f"run {run.name} has ended before, as version {version}")
+        return
+    typer.echo(f"run {run.name} was cut off after it registered version {version}")
+    artifact, certificate = registry.published(version)
+    registry.publish_profiles(artifact.profiles, router_version=version)
+    conclude(registry, version, certificate, promotion)
 
 
 def _published(
@@ -227,18 +238,20 @@ def _published(
     return version, certificate
 
 
-def _conclude(
+def conclude(
     registry: Publisher, version: str, certificate: Certificate, promotion: Promotion
 ) -> None:
+    """Tell how the gates stand, promote the version if that is wished, and note the end."""
     for gate in certificate.gates:
         typer.echo(f"  {'pass' if gate.passed else 'FAIL'} {gate.name}: {gate.reason}")
     if promotion is Promotion.AUTO and certificate.passed:
         registry.promote(version)
         typer.echo(f"version {version} is champion")
-        return
-    typer.echo(f"version {version} is challenger")
-    if promotion is Promotion.AUTO:
-        typer.echo("not promoted: " + "; ".join(certificate.reasons))
+    else:
+        typer.echo(f"version {version} is challenger")
+        if promotion is Promotion.AUTO:
+            typer.echo("not promoted: " + "; ".join(certificate.reasons))
+    registry.conclude(version)
 
 
 def sha256_of(path: Path) -> str:

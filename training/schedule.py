@@ -77,8 +77,8 @@ class Registry(Protocol):
         """Set a tag of the registered model."""
         ...
 
-    def version_named(self, name: str) -> str | None:
-        """Return the number of the version of a run, or None."""
+    def has_concluded(self, name: str) -> bool:
+        """Return whether the run of that name registered a version and did all it had to."""
         ...
 
     def champion(self) -> str | None:
@@ -183,7 +183,7 @@ class Scheduler:
             self._save(last, saved)
             return f"wait: {job.id} is not over"
         if last is not None and not last.is_over:
-            if is_cut_off(last, jobs) and self.registry.version_named(last.name) is None:
+            if is_cut_off(last, jobs) and not self.registry.has_concluded(last.name):
                 if last.attempt < self.max_resumes:
                     return self._start(last.resumed(), f"{last.submission_id} was cut off")
                 logger.warning("given up: %s was cut off %d times", last.name, last.attempt + 1)

@@ -22,6 +22,7 @@ from training.publish import (
     Publisher,
     profile_metrics,
 )
+from training.retrain import Promotion, conclude
 
 pytestmark = [
     pytest.mark.slow,
@@ -213,6 +214,24 @@ def test_profiles_are_registered_with_their_figures(uri, publisher, published, r
         assert latest.tags["kinds_hash"] == profile.kinds_hash
         # The router version may never serve, so its profiles do not take the alias.
         assert client.get_registered_model(name).aliases == {}
+
+
+def test_a_run_that_was_cut_off_is_told_from_one_that_ended(uri, publisher, published, routers):
+    """What it registered can be read back; profiles that are there are not registered again."""
+    version, name = published[0], routers[0].version
+    assert not publisher.has_concluded("nobody")
+    assert not publisher.has_concluded(name)
+    artifact, certificate = publisher.published(version)
+    assert artifact.version == name
+    for _ in range(2):
+        publisher.publish_profiles(artifact.profiles, router_version=version)
+    found = MlflowClient(tracking_uri=uri).search_model_versions(
+        f"name = '{PROFILE_MODEL_PREFIX}aster' and tags.router_version = '{version}'"
+    )
+    assert len(found) == 1
+    conclude(publisher, version, certificate, Promotion.NEVER)
+    assert publisher.has_concluded(name)
+    assert publisher.version_named(name) == version
 
 
 def test_a_single_profile_is_registered_to_serve(uri, publisher, routers):

@@ -71,9 +71,9 @@ class MemoryRegistry:
             raise ConnectionError("no registry")
         self.tags[key] = value
 
-    def version_named(self, name):
-        """Return a version."""
-        return self.versions.get(name)
+    def has_concluded(self, name):
+        """Return whether a version is there."""
+        return name in self.versions
 
     def champion(self):
         """Return what serves."""
