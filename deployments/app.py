@@ -6,6 +6,7 @@ from typing import Any
 
 from ray import serve
 
+from deployments.candidates.block import HEALTH_CHECK_PERIOD_S
 from deployments.ingress import MAX_ONGOING_REQUESTS, Ingress
 from deployments.router_deployment import router_application
 from deployments.settings import RouterSettings
@@ -26,5 +27,6 @@ def build(args: dict[str, Any]) -> serve.Application:
         name="ingress",
         num_replicas=settings.num_ingress_replicas,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": 0.5},
     ).bind(settings, router_application(settings))

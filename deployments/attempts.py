@@ -49,7 +49,7 @@ class CandidateBusyError(CandidateFailedError):
 
 
 class AllFailedError(PointsmanError):
-    """Every candidate that was tried failed."""
+    """Every candidate that was tried failed; asking again may succeed."""
 
 
 NEUTRAL = (CandidateBusyError, CandidateGoneError)
@@ -70,6 +70,12 @@ class Answer:
 
     end: Callable[[Status], None] = lambda _: None
     """Tells dispatch how the answer ended; call it once, when it is known."""
+
+    def finish(self, status: Status) -> None:
+        """Tell how the answer ended, and stop what is left of it."""
+        if status is not Status.OK:  # else all of it was read
+            self.cancel()
+        self.end(status)
 
 
 @dataclass(slots=True)

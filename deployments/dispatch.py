@@ -8,8 +8,8 @@ the first. After it there is no way back.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
@@ -28,8 +28,10 @@ from deployments.attempts import (
 )
 from deployments.candidates.block import APPLICATION_PREFIX
 from deployments.ejection import Ejection
+from deployments.json_text import read_json
+from deployments.load import LoadMeter
 from deployments.protocol import read_events
-from deployments.race import HUNG, Race, RaceEvent, RaceRules
+from deployments.race import HUNG, SLOW, Race, RaceEvent, RaceRules
 from deployments.retry_budget import RetryBudget, RetryRules
 from monitoring.outcome import Status
 from router.errors import CandidateReplyError, InvalidInputError
@@ -66,6 +68,7 @@ class Dispatcher:
         hedge_after_s: When a candidate that is slow to begin is overtaken by the next; half of
             the time that the request has when None.
         fair_wait_s: Silence for less than this says nothing of a candidate's health.
+        load: Counts the calls under way; one of its own when None.
         on_event: Told in a word of what happened, for metrics.
     """
 
@@ -78,6 +81,7 @@ class Dispatcher:
         budget: RetryBudget | None = None,
         hedge_after_s: float | None = None,
         fair_wait_s: float = 0.0,
+        load: LoadMeter | None = None,
         on_event: Callable[[RaceEvent, str], None] = lambda _event, _candidate: None,
     ) -> None:
         """Start without a handle; each is made when first needed."""
@@ -86,11 +90,13 @@ class Dispatcher:
         self._ejection = ejection or Ejection()
         self._budget = budget or RetryBudget(RetryRules(), time.monotonic())
         self._fair_wait_s = fair_wait_s
+        self._load = load or LoadMeter()
         self._on_event = on_event
         self._race_rules = RaceRules(self._budget.take, hedge_after_s, on_event)
         self._handles: dict[str, DeploymentHandle] = {}
+        self._answered_s: dict[str, float] = {}
 
-    async def call(
+    async def call(  # noqa: PLR0913 - all of one request
         self,
         ranking: Sequence[str],
         body_for: Callable[[str], dict[str, Any]],
@@ -98,8 +104,10 @@ class Dispatcher:
         deadline_s: float,
         log: Log,
         waits_for_start: bool = False,
+        max_attempts: int | None = None,
+        check: Callable[[], object] | None = None,
     ) -> Answer:
-        """Return the first answer, trying candidates in order.
+        """Return the first answer, trying candidates in order; those that fail come last.
 
         Args:
             ranking: Candidates to try.
@@ -108,6 +116,8 @@ class Dispatcher:
             log: Takes a note of each failed attempt.
             waits_for_start: Whether to wait for a candidate that has no replica, as a request
                 pinned to one that is scaled to zero does.
+            max_attempts: How many of them are tried; all if None.
+            check: Run in a thread when a candidate failed; raises if the request is at fault.
 
         Raises:
             InvalidInputError: If a candidate says that the request itself is wrong.
@@ -122,10 +132,11 @@ class Dispatcher:
                 deadline_s=deadline_s,
                 waits_for_start=waits_for_start,
                 has_other=has_other,
+                check=check,
             )
 
         race = Race(
-            ranking,
+            sorted(ranking, key=self._is_masked)[:max_attempts],
             attempt,
             rules=self._race_rules,
             deadline_s=deadline_s,
@@ -142,10 +153,12 @@ class Dispatcher:
         deadline_s: float,
         waits_for_start: bool,
         has_other: bool,
+        check: Callable[[], object] | None,
     ) -> Answer:
         """Return a candidate's answer; what is learned of its health goes to the ejection."""
         started_s = time.monotonic()
         call = self._ejection.begin(candidate_id, started_s)
+        self._load.begin(candidate_id)
         try:
             answer = await self._attempt(
                 candidate_id,
@@ -153,18 +166,30 @@ class Dispatcher:
                 deadline_s=deadline_s,
                 waits_for_start=waits_for_start,
                 has_other=has_other,
+                check=check,
             )
         except BaseException as error:
+            self._load.end(candidate_id)
             self._judge(call, error, lasted_s=time.monotonic() - started_s)
             raise
+        if body.get("stream") and not waits_for_start:
+            now_s = time.monotonic()
+            self._load.first_token(candidate_id, now_s - started_s, now_s)
         self._ejection.answer(call)
+        self._answered_s[candidate_id] = time.monotonic()
         answer.end = lambda status: self._close(call, status)
         return answer
 
     def _is_masked(self, candidate_id: str) -> bool:
-        """Return whether a candidate's replicas cannot take a query by now."""
+        """Return whether a candidate cannot take a query by now, or fails.
+
+        One that fails counts too where so many do that the pool masks it not: those that are
+        left come before it.
+        """
         standing = self._pool().standing(candidate_id)
-        return standing is None or standing.refusal is not None
+        if standing is None or standing.refusal is not None:
+            return True
+        return self._ejection.is_bad(candidate_id, time.monotonic())
 
     def _judge(self, call: Call, error: BaseException, *, lasted_s: float) -> None:
         """Tell the ejection what an attempt's end says of its candidate."""
@@ -179,6 +204,8 @@ class Dispatcher:
                 self._fail(call)
             else:
                 self._ejection.drop(call)
+        elif error.args == (SLOW,) and self._was_silent(call.candidate_id, now_s - lasted_s):
+            self._fail(call)
         elif isinstance(error, CandidateFailedError) and not isinstance(error, NEUTRAL):
             standing = self._pool().standing(call.candidate_id)
             is_alone = standing is None or standing.num_running <= 1
@@ -186,12 +213,17 @@ class Dispatcher:
         else:
             self._ejection.drop(call)
 
+    def _was_silent(self, candidate_id: str, since_s: float) -> bool:
+        """Return whether a candidate sent nobody a first byte since then."""
+        return self._answered_s.get(candidate_id, -inf) < since_s
+
     def _fail(self, call: Call, *, is_fatal: bool = False) -> None:
         if self._ejection.fail(call, time.monotonic(), is_fatal=is_fatal):
             self._on_event(RaceEvent.EJECTED, call.candidate_id)
 
     def _close(self, call: Call, status: Status) -> None:
         """Close the call of an answer that began."""
+        self._load.end(call.candidate_id)
         if status is Status.OK:
             self._ejection.succeed(call, time.monotonic())
         elif status is Status.TRUNCATED:
@@ -207,6 +239,7 @@ class Dispatcher:
         deadline_s: float,
         waits_for_start: bool,
         has_other: bool = False,
+        check: Callable[[], object] | None = None,
     ) -> Answer:
         started_s = time.monotonic()
         pieces: DeploymentResponseGenerator[str] | None = None
@@ -229,7 +262,7 @@ class Dispatcher:
             if isinstance(error, InvalidInputError) or not isinstance(error, Exception):
                 raise
             self._handles.pop(candidate_id, None)
-            raise _failure(error) from error
+            raise await _blame(_failure(error), check) from error
         return Answer(candidate_id, _chain(first, events), started_s, pieces.cancel)
 
     async def _handle(self, candidate_id: str) -> DeploymentHandle:
@@ -282,12 +315,24 @@ def _failure(error: Exception) -> CandidateFailedError:
     return CandidateFailedError(f"{type(error).__name__}: {error}"[:300])
 
 
+async def _blame(
+    failure: CandidateFailedError, check: Callable[[], object] | None
+) -> CandidateFailedError | InvalidInputError:
+    """Return the fault of the request if it has one, else the candidate's failure."""
+    if check is not None and not isinstance(failure, NEUTRAL):
+        try:
+            await asyncio.to_thread(check)
+        except InvalidInputError as fault:
+            return fault
+    return failure
+
+
 async def _whole(pieces: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
     """Yield the one JSON object of an answer that is not streamed."""
     text = "".join([piece async for piece in pieces])
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = read_json(text)
+    except (ValueError, RecursionError):
         raise CandidateReplyError("the reply is not JSON") from None
     if not isinstance(value, dict):
         raise CandidateReplyError("the reply is not a JSON object")

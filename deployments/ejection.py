@@ -2,10 +2,11 @@
 
     serving ──failures──> ejected ──time is up──> on trial ──one answer──> serving
                              ^                        │
-                             └──twice as long─────────┘ one failure
+                             └──twice as long─────────┘ one failure, an answer cut short too
 
 Outlier ejection as in Envoy, passive: no request is made for the sake of asking. At most a share
 of the pool is ejected, and if nearly all is bad nobody is: the fault is then likely elsewhere.
+Dispatch asks those that do not fail first in any case.
 """
 
 from __future__ import annotations
@@ -77,6 +78,9 @@ class _Health:
     trial: Call | None = None
     """The one call that is let through."""
 
+    tried: Call | None = None
+    """The last trial that was answered, until its end: the answer may still break off."""
+
 
 class Ejection:
     """The health of all candidates, as the calls of one ingress replica tell it.
@@ -106,7 +110,7 @@ class Ejection:
         """Note a first byte: it ends the trial, however long the rest takes."""
         health = self._health[call.candidate_id]
         if health.trial is call:
-            health.trial, health.ejected_until_s = None, None
+            health.trial, health.tried, health.ejected_until_s = None, call, None
             health.num_in_a_row = 0
             health.calls.clear()
 
@@ -114,6 +118,7 @@ class Ejection:
         """Close a call that was answered to its end."""
         self.answer(call)
         health = self._health[call.candidate_id]
+        self.drop(call)
         if health.ejected_until_s is None:
             health.num_in_a_row = 0
             self._note(health, now_s, failed=False)
@@ -130,7 +135,7 @@ class Ejection:
             Whether the candidate is ejected by this failure.
         """
         health = self._health[call.candidate_id]
-        was_trial = health.trial is call
+        was_trial, was_tried = health.trial is call, health.tried is call
         self.drop(call)
         # What was called before the ejection and fails after it tells nothing new.
         if health.ejected_until_s is not None and not was_trial:
@@ -138,7 +143,7 @@ class Ejection:
         health.num_in_a_row += 1
         self._note(health, now_s, failed=True)
         is_bad = health.num_in_a_row >= self._rules.num_in_a_row or self._fails_often(health)
-        if was_trial or is_fatal or is_bad:
+        if was_trial or was_tried or is_fatal or is_bad:
             self._eject(health, now_s)
             return True
         return False
@@ -148,6 +153,8 @@ class Ejection:
         health = self._health[call.candidate_id]
         if health.trial is call:
             health.trial = None
+        if health.tried is call:
+            health.tried = None
 
     def is_bad(self, candidate_id: str, now_s: float) -> bool:
         """Return whether a candidate is ejected, or on a trial that is under way."""

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from deployments.attempts import Log
 from deployments.protocol import Receipt
 from monitoring.outcome import Outcome, Status, Timing, Usage
+from router.features.picture import Picture, PictureLimits, decode_picture
 
 if TYPE_CHECKING:
     from deployments.protocol import ChatCall
     from router.candidate import Candidate
-    from router.features.picture import Picture
+    from router.features.picture import EncodedPicture
     from router.records import Decision, Pool, Routing
 
 
@@ -34,7 +35,9 @@ class Exchange:
     session: str | None = None
     """The session that it belongs to, if any."""
 
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[EncodedPicture, ...] = ()
+    """Not decoded where the decision reads no features."""
+
     decision: Decision | None = None
     timing: Timing = field(default_factory=Timing)
     log: Log = field(init=False)
@@ -45,6 +48,11 @@ class Exchange:
         """Start an empty list of attempts."""
         self.log = Log(self.arrived_s)
 
+    @property
+    def pool_age_s(self) -> float:
+        """How old the pool was when the request arrived; below 0 if it was looked at again."""
+        return self.arrived_s - self.pool.seen_at_s
+
     def elapsed_s(self) -> float:
         """Return the seconds since the request arrived."""
         return time.monotonic() - self.arrived_s
@@ -52,6 +60,20 @@ class Exchange:
     def left_s(self) -> float:
         """Return the seconds until the deadline; 0 after it."""
         return max(0.0, self.deadline_s - time.monotonic())
+
+    def decode_pictures(self) -> tuple[Picture, ...]:
+        """Return the pictures decoded, which takes milliseconds for each that is not yet.
+
+        Raises:
+            BadImageError: If one is damaged.
+        """
+        refs, limits = self.call.image_refs, PictureLimits()
+        return tuple(
+            picture
+            if isinstance(picture, Picture)
+            else decode_picture(picture.data, limits=limits, field=ref.field)
+            for ref, picture in zip(refs, self.pictures, strict=True)
+        )
 
     def note_answer(self, candidate_id: str) -> None:
         """Note who answers, at its first byte."""
@@ -103,7 +125,7 @@ class Exchange:
             routing=self.routing,
             query_sha256=query_sha256(self.call.question_text, self.pictures),
             requested_model=self.call.model,
-            pool_age_s=self.arrived_s - self.pool.seen_at_s,
+            pool_age_s=self.pool_age_s,
             attempts=tuple(self.log.attempts),
             answered_by=self.answered_by,
             status=status,
@@ -116,7 +138,7 @@ class Exchange:
         return standing.candidate if standing else None
 
 
-def query_sha256(text: str, pictures: tuple[Picture, ...]) -> str:
+def query_sha256(text: str, pictures: tuple[EncodedPicture, ...]) -> str:
     """Return a hash that tells equal queries apart from others and reveals neither."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
     for picture in pictures:

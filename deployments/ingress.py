@@ -24,10 +24,11 @@ from deployments.ejection import Ejection, EjectionRules
 from deployments.exchange import Exchange
 from deployments.fail_open import RouterRestsError, check_decision
 from deployments.labels import parse_labels
+from deployments.load import LoadMeter
 from deployments.media import MediaFetcher, MediaLimits
 from deployments.metrics import RequestMetrics
 from deployments.outcomes import OutcomeRecorder
-from deployments.pool import PoolWatcher
+from deployments.pool import PoolWatcher, describe, is_start
 from deployments.protocol import (
     annotate,
     models_list,
@@ -39,9 +40,10 @@ from deployments.replies import EventStream, error_response, not_found, status_o
 from deployments.retry_budget import RetryBudget, RetryRules
 from deployments.router_deployment import Question
 from deployments.stickiness import Sessions, stay
+from deployments.waker import Waker
 from monitoring.outcome import Status
 from router.errors import NoCandidateError, PointsmanError, UnknownModelError
-from router.records import Refusal, Routing
+from router.records import Routing
 from router.route import choose_without_router
 
 if TYPE_CHECKING:
@@ -90,10 +92,8 @@ class Ingress:
             max_spool_bytes=settings.outcome_log_spool_bytes,
         )
         loop = asyncio.get_event_loop()
-        self._tasks = [
-            loop.create_task(self._watcher.run()),
-            loop.create_task(self._recorder.run()),
-        ]
+        parts = (self._watcher, self._recorder, self._waker)
+        self._tasks = [loop.create_task(part.run()) for part in parts]
 
     def _guard(self, settings: RouterSettings) -> None:
         """Set up what bounds the load and keeps away from candidates that fail."""
@@ -104,9 +104,11 @@ class Ingress:
                 max_share=settings.eject_max_share,
             )
         )
+        load = LoadMeter(settings.num_ingress_replicas)
         self._watcher = PoolWatcher(
-            settings.serve_api, period_s=settings.pool_poll_s, ejection=ejection
+            settings.serve_api, period_s=settings.pool_poll_s, ejection=ejection, load=load
         )
+        self._waker = Waker(self._watcher, settings)
         rules = RetryRules(share=settings.retry_share, min_per_s=settings.retry_min_per_s)
         self._retries = RetryBudget(rules, time.monotonic())
         self._dispatcher = Dispatcher(
@@ -116,6 +118,7 @@ class Ingress:
             budget=self._retries,
             hedge_after_s=settings.hedge_after_s,
             fair_wait_s=settings.deadline_s / 4,
+            load=load,
             on_event=self._metrics.dispatched,
         )
         self._door = Door(
@@ -176,10 +179,11 @@ class Ingress:
     async def route(self, request: Request) -> Response:
         """Return the decision that a chat completion would get, without the call."""
 
-        async def describe(exchange: Exchange, _: Visit) -> Response:
-            return JSONResponse(self._recorder.describe(await self._decide(exchange)))
+        async def describe_decision(exchange: Exchange, _: Visit) -> Response:
+            described = self._recorder.describe(await self._decide(exchange))
+            return JSONResponse(described | {"pool_age_s": exchange.pool_age_s})
 
-        return await self._within_the_door(request, describe)
+        return await self._within_the_door(request, describe_decision)
 
     @http.get("/v1/decisions/{decision_id}")
     async def decision(self, decision_id: str) -> Response:
@@ -227,10 +231,8 @@ class Ingress:
         body = {
             "ready": is_ready,
             "pool_age_s": round(self._watcher.age_s(), 3),
-            "candidates": {
-                s.candidate.id: s.refusal.value if s.refusal else "available"
-                for s in pool.standings
-            },
+            **describe(pool),
+            "wanted_in_vain": self._waker.status(),
             "ejection_panic": self._watcher.is_panic(),
             "in_flight": self._door.num_in_flight,
             "retries_left": round(self._retries.balance(time.monotonic()), 1),
@@ -261,23 +263,32 @@ class Ingress:
             deadline_s=arrived_s + min(call.routing.deadline_s or inf, settings.deadline_s),
             session=visit.session(call.routing.session),
         )
-        exchange.pictures = await self._media.fetch_all(call.image_refs)
+        fetch = self._media.fetch_encoded if call.is_pinned else self._media.fetch_all
+        exchange.pictures = await fetch(call.image_refs)
         exchange.timing.media_s = exchange.elapsed_s()
         return exchange
 
     async def _decide(self, exchange: Exchange) -> Decision:
-        """Return the decision; where ejection alone leaves nobody, one that ignores it."""
+        """Return the decision, if need be among those who would keep the request waiting."""
         started_s = time.monotonic()
         try:
             return await self._decide_among(exchange)
         except NoCandidateError as error:
-            if Refusal.EJECTED not in error.refusals.values():
-                raise
-            self._metrics.panicked()
-            exchange.pool = self._watcher.unejected
-            return await self._decide_among(exchange)
+            return await self._decide_anyway(exchange, error)
         finally:
             exchange.timing.decide_s = time.monotonic() - started_s
+
+    async def _decide_anyway(self, exchange: Exchange, error: NoCandidateError) -> Decision:
+        """Return the decision where ejection, full replicas or a start alone leave nobody."""
+        for passing, pool in self._watcher.last_resorts(exchange.left_s):
+            if not passing.isdisjoint(error.refusals.values()):
+                self._metrics.panicked(error)
+                exchange.pool = pool()
+                try:
+                    return await self._decide_among(exchange)
+                except NoCandidateError as again:
+                    error = again
+        raise self._waker.note_refused(exchange, error)
 
     async def _decide_among(self, exchange: Exchange) -> Decision:
         """Return the decision; without the router if the request is pinned or the router fails."""
@@ -310,7 +321,7 @@ class Ingress:
         try:
             decision: Decision = await asyncio.wait_for(
                 self._router.decide.remote(
-                    Question.of(call.question_text, exchange.pictures),
+                    Question.of(call.question_text, exchange.decode_pictures()),
                     call.shape,
                     pool=exchange.pool,
                     routing=exchange.routing,
@@ -338,13 +349,16 @@ class Ingress:
         call, decision = exchange.call, exchange.decision
         if decision is None:
             raise ValueError("dispatch before a decision")
-        ranking = decision.ranking[: self._settings.max_attempts]
+        # Whoever waits for a start is not to start others too.
+        waits_for_start = call.is_pinned or is_start(exchange.pool, decision.choice)
         answer = await self._dispatcher.call(
-            [call.model] if call.is_pinned else ranking,
+            decision.ranking[: 1 if waits_for_start else None],
             lambda candidate_id: call.candidate_body(exchange.pictures, candidate_id),
             deadline_s=exchange.deadline_s,
             log=exchange.log,
-            waits_for_start=call.is_pinned,
+            waits_for_start=waits_for_start,
+            max_attempts=self._settings.max_attempts,
+            check=exchange.decode_pictures,
         )
         exchange.note_answer(answer.candidate_id)
         return answer
@@ -357,8 +371,7 @@ class Ingress:
         status: Status = Status.OK,
     ) -> None:
         """Note usage and the last attempt, and write the outcome."""
-        answer.cancel()
-        answer.end(status)
+        answer.finish(status)
         exchange.note_usage(usage)
         exchange.log.add(answer.candidate_id, answer.started_s)
         self._close(exchange, status)
@@ -366,13 +379,13 @@ class Ingress:
     def _close(self, exchange: Exchange, status: Status) -> None:
         """Count the request and hand its outcome to the recorder."""
         self._metrics.finished(exchange, status)
-        refusals = [standing.refusal for standing in self._watcher.pool.standings]
         self._metrics.load(
+            self._watcher.pool,
             num_in_flight=self._door.num_in_flight,
-            num_ejected=refusals.count(Refusal.EJECTED),
             retries_left=self._retries.balance(time.monotonic()),
         )
         if exchange.decision is not None:
+            self._waker.note(exchange.decision)
             self._recorder.add_outcome(exchange, status, exchange.decision)
 
     async def _router_status(self) -> dict[str, Any]:

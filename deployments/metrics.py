@@ -10,11 +10,14 @@ from ray.serve.metrics import Counter, Gauge, Histogram
 
 from deployments.fail_open import reason_of
 from deployments.race import RaceEvent
+from router.records import Refusal
 
 if TYPE_CHECKING:
     from deployments.exchange import Exchange
     from monitoring.outcome import Status
+    from router.errors import NoCandidateError
     from router.exploration import Regret
+    from router.records import Pool
 
 logger = logging.getLogger("pointsman.ingress")
 
@@ -90,14 +93,15 @@ class RequestMetrics:
         if event is not RaceEvent.RETRY:
             logger.warning("dispatch: %s %s", event.value, candidate_id)
 
-    def panicked(self) -> None:
-        """Count a request for which ejections were ignored."""
-        self._panics.inc()
+    def panicked(self, error: NoCandidateError) -> None:
+        """Count a request for which ejections were ignored, since they left nobody."""
+        if Refusal.EJECTED in error.refusals.values():
+            self._panics.inc()
 
-    def load(self, *, num_in_flight: int, num_ejected: int, retries_left: float) -> None:
+    def load(self, pool: Pool, *, num_in_flight: int, retries_left: float) -> None:
         """Show how busy the replica is."""
         self._in_flight.set(num_in_flight)
-        self._ejected.set(num_ejected)
+        self._ejected.set(sum(s.refusal is Refusal.EJECTED for s in pool.standings))
         self._retries_left.set(retries_left)
 
     def finished(self, exchange: Exchange, status: Status) -> None:
@@ -109,6 +113,54 @@ class RequestMetrics:
         self._latency.observe(max(exchange.elapsed_s(), 1e-6), tags={"candidate": candidate})
         if exchange.usage and exchange.usage.cost_usd > 0:
             self._cost.inc(exchange.usage.cost_usd, tags={"candidate": candidate})
+
+
+class CapacityMetrics:
+    """What missing replicas cost, as one ingress replica saw it."""
+
+    def __init__(self) -> None:
+        """Register the metrics."""
+        self._wanted = Counter(
+            "pointsman_wanted_in_vain_total",
+            description="Requests that another candidate would have got with a free replica.",
+            tag_keys=("candidate",),
+        )
+        self._regret = Counter(
+            "pointsman_capacity_regret_total",
+            description="Utility lost because the candidate had no free replica.",
+            tag_keys=("candidate",),
+        )
+        self._regret_part = Gauge(
+            "pointsman_capacity_regret",
+            description="The same in quality and in USD since the start; gains are negative.",
+            tag_keys=("candidate", "unit"),
+        )
+        self._nudges = Counter(
+            "pointsman_wakes_total",
+            description="Wishes for one more replica.",
+            tag_keys=("candidate",),
+        )
+        self._pool_age = Gauge(
+            "pointsman_pool_age_seconds",
+            description="Age of what is known of the candidates' replicas.",
+        )
+
+    def lost(self, candidate_id: str, regret: float, quality: float, usd: float) -> None:
+        """Count a request; the last two are sums since the start."""
+        tags = {"candidate": candidate_id}
+        self._wanted.inc(tags=tags)
+        if regret > 0:
+            self._regret.inc(regret, tags=tags)
+        self._regret_part.set(quality, tags=tags | {"unit": "quality"})
+        self._regret_part.set(usd, tags=tags | {"unit": "usd"})
+
+    def nudged(self, candidate_id: str) -> None:
+        """Count a wish."""
+        self._nudges.inc(tags={"candidate": candidate_id})
+
+    def pool_age(self, age_s: float) -> None:
+        """Show how old the pool is."""
+        self._pool_age.set(age_s)
 
 
 class DecisionMetrics:

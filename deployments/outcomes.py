@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from deployments.router_deployment import Question
+from deployments.late_features import LateFeatures
 from monitoring.outcome import OUTCOME_SCHEMA
 from monitoring.outcome_log import SegmentWriter, SpoolLimits, read_table
 from router.records import Policy
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deployments.exchange import Exchange
+    from deployments.router_deployment import Question
     from monitoring.outcome import Label, Status
     from router.records import Decision
 
@@ -33,6 +34,9 @@ logger = logging.getLogger("pointsman.outcomes")
 
 NUM_RECENT = 20_000
 """Receipts kept at hand; older ones are looked up in the log."""
+
+_FEATURES_S = 10.0
+"""Longest wait for features that a decision was made without; labels of it wait too."""
 
 _MAX_PAUSE_S = 60.0
 """Between tries to reach a store that is away."""
@@ -63,7 +67,7 @@ class OutcomeRecorder:
         writer = f"{socket.gethostname()}-{os.getpid()}"
         self._root = root
         self._flush_s = flush_s
-        self._features = features
+        self._late = LateFeatures(features)
         self._outcomes, self._labels = (
             SegmentWriter(
                 root,
@@ -79,7 +83,7 @@ class OutcomeRecorder:
         self._shipper = ThreadPoolExecutor(1, thread_name_prefix="pointsman-ship")
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="pointsman-sync")
         self._recent: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._pending: set[asyncio.Task[None]] = set()
+        self._pending: dict[str, asyncio.Task[None]] = {}
         self._num_without_features = 0
 
     def add_outcome(self, exchange: Exchange, status: Status, decision: Decision) -> None:
@@ -87,41 +91,62 @@ class OutcomeRecorder:
         outcome = exchange.outcome(status, decision)
         row = outcome.row()
         row.pop("features")
-        self._recent[decision.decision_id] = _plain(row)
+        self._recent[decision.decision_id] = row
         while len(self._recent) > NUM_RECENT:
             self._recent.popitem(last=False)
         if decision.features_F is not None:
             self._outcomes.append(outcome)
             return
 
+        if not self._late.has_room():
+            self._num_without_features += 1
+            self._outcomes.append(outcome)
+            return
+
         async def append_with_features() -> None:
             """Pinned and fallback decisions read no features, but learning needs them."""
-            question = Question.of(exchange.call.question_text, exchange.pictures)
-            schema_hash, features_F = "", None
-            try:
-                schema_hash, features_F = await self._features(question)
-            except Exception:
-                self._num_without_features += 1
-                logger.exception("an outcome is logged without its features")
-            known = dataclasses.replace(
-                decision, feature_schema_hash=schema_hash, features_F=features_F
-            )
-            self._outcomes.append(dataclasses.replace(outcome, decision=known))
+            known = outcome
+            if (features := await self._features(exchange)) is not None:
+                schema_hash, features_F = features
+                read = dataclasses.replace(
+                    decision, feature_schema_hash=schema_hash, features_F=features_F
+                )
+                known = dataclasses.replace(outcome, decision=read)
+            self._outcomes.append(known)
 
         task = asyncio.get_running_loop().create_task(append_with_features())
-        self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
+        self._pending[decision.decision_id] = task
+        task.add_done_callback(lambda _: self._pending.pop(decision.decision_id, None))
+
+    async def _features(self, exchange: Exchange) -> tuple[str, NDArray[np.float32]] | None:
+        """Return a request's features; None, counted, if they are not to be had in time."""
+        features = None
+        try:
+            async with asyncio.timeout(_FEATURES_S):
+                features = await self._late.of(exchange)
+        except Exception:
+            logger.exception("an outcome is logged without its features")
+        self._num_without_features += features is None
+        return features
 
     async def add_labels(self, labels: Sequence[Label]) -> None:
         """Take labels; on return they would survive a power cut. Calls that wait share one sync.
+
+        No label outlives the outcome that it is about: outcomes in memory are spooled first.
 
         Raises:
             InvalidInputError: If a label fits the log's columns not; none is kept.
             OSError: If the disk is full or broken, or holds too many labels that the store does
                 not take; the caller may try again.
         """
+        loop = asyncio.get_running_loop()
+        if tasks := [
+            task for label in labels if (task := self._pending.get(label.decision_id)) is not None
+        ]:
+            await asyncio.wait(tasks)
+        await loop.run_in_executor(self._syncer, self._outcomes.spool_now)
         offer = self._labels.offer_durably(labels)
-        await asyncio.get_running_loop().run_in_executor(self._syncer, self._labels.settle, offer)
+        await loop.run_in_executor(self._syncer, self._labels.settle, offer)
 
     def knows(self, decision_id: str) -> bool:
         """Return whether a decision was made here or stands in the log."""
@@ -129,8 +154,8 @@ class OutcomeRecorder:
 
     def find(self, decision_id: str) -> dict[str, Any] | None:
         """Return the outcome row of a decision, without its features."""
-        if decision_id in self._recent:
-            return self._recent[decision_id]
+        if (recent := self._recent.get(decision_id)) is not None:
+            return _plain(recent)
         columns = [name for name in OUTCOME_SCHEMA.names if name != "features"]
         rows = read_table(
             self._root,
@@ -148,10 +173,11 @@ class OutcomeRecorder:
             decision.quality_stds,
             decision.costs_usd,
             decision.latencies_s,
+            decision.waits_s or (0.0,) * len(decision.latencies_s),
             decision.utilities,
             strict=True,
         )
-        columns = ("quality", "quality_std", "cost_usd", "latency_s", "utility")
+        columns = ("quality", "quality_std", "cost_usd", "latency_s", "wait_s", "utility")
         rows = [dict(zip(columns, row, strict=True)) for row in predictions]
         rows = rows or [{} for _ in decision.candidate_ids]
         return {
@@ -160,6 +186,7 @@ class OutcomeRecorder:
             "choice": decision.choice,
             "policy": Policy(decision.policy).value,
             "propensity": decision.propensity,
+            "wanted": decision.wanted or None,
             "candidates": [
                 {"id": name, "refusal": refusal, **_plain(row)}
                 for name, refusal, row in zip(

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,13 +18,25 @@ from pydantic import ValidationError
 
 from deployments.candidates.block import APPLICATION_PREFIX, DEPLOYMENT_NAME, RoutingCard
 from deployments.ejection import Ejection
+from deployments.load import LoadMeter
+from deployments.starts import StartTimes
+from router.capacity import is_full
 from router.errors import InvalidInputError
-from router.records import Pool, Refusal, Standing
+from router.records import Capacity, Pool, Refusal, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 logger = logging.getLogger("pointsman.pool")
+
+START_S = {"openai": 10.0}
+LOADING_S = 120.0
+"""Expected seconds of a start until one was seen, by kind; of a kind that loads a model."""
+
+
+_FULL = Refusal.SATURATED
+_UNHURRIED = frozenset({Refusal.EJECTED, Refusal.SATURATED})
+_WAITING = frozenset({Refusal.COLD, Refusal.STARTING})
 
 
 def read_pool(details: dict[str, Any], *, seen_at_s: float) -> tuple[Pool, dict[str, str]]:
@@ -51,7 +64,14 @@ def read_pool(details: dict[str, Any], *, seen_at_s: float) -> tuple[Pool, dict[
         refusal, num_running = _replica_state(application)
         if card.draining:
             refusal = Refusal.DRAINING
-        standings.append(Standing(candidate=candidate, refusal=refusal, num_running=num_running))
+        capacity = _capacity(application, card)
+        if refusal is Refusal.COLD and capacity.max_replicas is None:
+            capacity = capacity._replace(start_s=None)  # nothing starts one by demand
+        standings.append(
+            Standing(
+                candidate=candidate, refusal=refusal, num_running=num_running, capacity=capacity
+            )
+        )
     return Pool(standings=tuple(standings), seen_at_s=seen_at_s), faults
 
 
@@ -63,6 +83,37 @@ def _user_config(application: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def _capacity(application: dict[str, Any], card: RoutingCard) -> Capacity:
+    """Return how much one replica takes, and how many there may be; what is not told is None."""
+    deployment = (application.get("deployments") or {}).get(DEPLOYMENT_NAME) or {}
+    config = deployment.get("deployment_config") or {}
+    scaling = config.get("autoscaling_config") or {}
+    args = (application.get("deployed_app_config") or {}).get("args") or {}
+    max_ongoing = config.get("max_ongoing_requests")
+    limits = [(args.get("engine") or {}).get("max_num_seqs"), max_ongoing]
+    return Capacity(
+        num_slots=card.slots or min((int(n) for n in limits if n), default=None),
+        max_ongoing=max_ongoing,
+        start_s=card.start_s or START_S.get(args.get("kind", ""), LOADING_S),
+        max_replicas=scaling.get("max_replicas"),
+        target_ongoing=float(scaling.get("target_ongoing_requests") or 1.0),
+    )
+
+
+def replica_states(details: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the state of each candidate's replicas, by candidate and replica."""
+    return {
+        name.removeprefix(APPLICATION_PREFIX): {
+            replica["replica_id"]: replica["state"]
+            for replica in deployment.get("replicas") or []
+            if "replica_id" in replica
+        }
+        for name, application in details.get("applications", {}).items()
+        if name.startswith(APPLICATION_PREFIX)
+        and (deployment := (application.get("deployments") or {}).get(DEPLOYMENT_NAME))
+    }
+
+
 def _replica_state(application: dict[str, Any]) -> tuple[Refusal | None, int]:
     """Return why a candidate's replicas cannot serve, if so, and how many run."""
     deployment = (application.get("deployments") or {}).get(DEPLOYMENT_NAME)
@@ -71,14 +122,17 @@ def _replica_state(application: dict[str, Any]) -> tuple[Refusal | None, int]:
             Refusal.STARTING if application.get("status") == "DEPLOYING" else Refusal.NO_REPLICA
         ), 0
     states = [replica.get("state") for replica in deployment.get("replicas") or []]
-    num_running = states.count("RUNNING")
+    # A controller that was restarted has not asked them yet; they serve all the while.
+    num_running = states.count("RUNNING") + states.count("RECOVERING")
     if application.get("status") == "DELETING":
         return Refusal.DRAINING, num_running
     if deployment.get("target_num_replicas", 1) == 0:
         return (Refusal.DRAINING if states else Refusal.COLD), num_running
     if num_running:
         return None, num_running
-    if "STARTING" in states or "UPDATING" in states:
+    # Between zero and the first replica there is a moment with neither.
+    is_upscaling = deployment.get("status") == "UPSCALING"
+    if is_upscaling or "STARTING" in states or "UPDATING" in states:
         return Refusal.STARTING, 0
     return Refusal.NO_REPLICA, 0
 
@@ -96,6 +150,39 @@ def _refused(pool: Pool, candidate_ids: Collection[str], refusal: Refusal) -> Po
     return dataclasses.replace(pool, standings=tuple(standings))
 
 
+def is_start(pool: Pool, candidate_id: str) -> bool:
+    """Return whether a candidate may serve though no replica of it runs yet; see `startable`."""
+    standing = pool.standing(candidate_id)
+    return standing is not None and standing.refusal is None and not standing.num_running
+
+
+def describe(pool: Pool) -> dict[str, dict[str, Any]]:
+    """Return what ``/readyz`` tells of the candidates and of their replicas."""
+    return {
+        "candidates": {
+            s.candidate.id: s.refusal.value if s.refusal else "available" for s in pool.standings
+        },
+        "capacity": {s.candidate.id: _describe(s) for s in pool.standings},
+    }
+
+
+def _describe(standing: Standing) -> dict[str, Any]:
+    capacity = standing.capacity
+    known: dict[str, Any] = {
+        "replicas": standing.num_running,
+        "max_replicas": capacity.max_replicas,
+        "slots": capacity.num_slots,
+        "in_flight": capacity.num_in_flight,
+    }
+    if not standing.num_running:
+        known["start_s"] = capacity.start_s
+    return known
+
+
+def _start_s(standing: Standing) -> float:
+    return inf if standing.capacity.start_s is None else standing.capacity.start_s
+
+
 class PoolWatcher:
     """Keeps the latest pool, polled in the background.
 
@@ -106,13 +193,21 @@ class PoolWatcher:
         serve_api: Base URL of Ray's dashboard, such as ``http://127.0.0.1:8265``.
         period_s: Seconds between polls.
         ejection: Tells who is ejected; nobody when None.
+        load: Tells what is under way; nothing when None.
     """
 
     def __init__(
-        self, serve_api: str, *, period_s: float = 1.0, ejection: Ejection | None = None
+        self,
+        serve_api: str,
+        *,
+        period_s: float = 1.0,
+        ejection: Ejection | None = None,
+        load: LoadMeter | None = None,
     ) -> None:
         """Start with an empty pool."""
         self._ejection = ejection or Ejection()
+        self._load = load or LoadMeter()
+        self._starts = StartTimes()
         self._client = httpx.AsyncClient(base_url=serve_api, timeout=5.0, trust_env=False)
         self._period_s = period_s
         self._seen = Pool()
@@ -124,15 +219,55 @@ class PoolWatcher:
     def pool(self) -> Pool:
         """The latest pool, as far as is known by now: who is full, and who is ejected."""
         pool = self.unejected
+        pool = _refused(pool, {s.candidate.id for s in pool.standings if is_full(s)}, _FULL)
         serving = [s.candidate.id for s in pool.standings if s.refusal is None]
         return _refused(pool, self._ejection.ejected(serving, time.monotonic()), Refusal.EJECTED)
 
     @property
     def unejected(self) -> Pool:
-        """The same without ejections: for whoever would be left with nobody else."""
+        """The same for whoever would be left with nobody else: ejected and full ones may serve."""
         now_s = time.monotonic()
         busy = {name for name, until_s in self._busy_until_s.items() if until_s > now_s}
-        return _refused(self._seen, busy, Refusal.SATURATED)
+        return _refused(self._loaded(now_s), busy, _FULL)
+
+    def last_resorts(
+        self, left_s: Callable[[], float]
+    ) -> tuple[tuple[frozenset[Refusal], Callable[[], Pool]], ...]:
+        """Return what to try in turn where nobody is left: whose refusals it lifts, and the pool.
+
+        Args:
+            left_s: Returns the seconds until the first byte must be there.
+        """
+        return (_UNHURRIED, lambda: self.unejected), (_WAITING, lambda: self.startable(left_s()))
+
+    def startable(self, within_s: float) -> Pool:
+        """Return `unejected` with those who are expected to have a replica in so many seconds."""
+        pool = self.unejected
+        standings = (
+            dataclasses.replace(standing, refusal=None)
+            if standing.refusal in _WAITING and _start_s(standing) <= within_s
+            else standing
+            for standing in pool.standings
+        )
+        return dataclasses.replace(pool, standings=tuple(standings))
+
+    def _loaded(self, now_s: float) -> Pool:
+        """Return the pool with what is under way now; itself where that is nothing."""
+        standings = tuple(self._with_load(s, now_s) for s in self._seen.standings)
+        if all(new is old for new, old in zip(standings, self._seen.standings, strict=True)):
+            return self._seen
+        return dataclasses.replace(self._seen, standings=standings)
+
+    def _with_load(self, standing: Standing, now_s: float) -> Standing:
+        name = standing.candidate.id
+        num_in_flight = self._load.num_in_flight(name)
+        slow_start_s = self._load.slow_start_s(name, now_s)
+        if not num_in_flight and not slow_start_s:
+            return standing
+        capacity = standing.capacity._replace(
+            num_in_flight=num_in_flight, slow_start_s=slow_start_s
+        )
+        return dataclasses.replace(standing, capacity=capacity)
 
     def is_panic(self) -> bool:
         """Return whether so many candidates are bad that nobody is ejected."""
@@ -153,16 +288,21 @@ class PoolWatcher:
         try:
             response = await self._client.get("/api/serve/applications/")
             response.raise_for_status()
-            pool, faults = read_pool(response.json(), seen_at_s=time.monotonic())
+            details, now_s = response.json(), time.monotonic()
+            if not details["applications"]:
+                # This process is a part of one: the controller is away.
+                raise ValueError("Serve tells of no application")  # noqa: TRY301
+            pool, faults = read_pool(details, seen_at_s=now_s)
+            self._starts.look(replica_states(details), now_s)
         # The last two: JSON of another shape, which must not end the watch.
-        except (httpx.HTTPError, ValueError, AttributeError, TypeError) as error:
+        except (httpx.HTTPError, ValueError, LookupError, AttributeError, TypeError) as error:
             self.num_failures += 1
             logger.warning("the pool is %.1f s old: %s", self.age_s(), error)
             return
         for candidate_id, fault in faults.items():
             if self._faults.get(candidate_id) != fault:
                 logger.error("candidate %s is left out of the pool: %s", candidate_id, fault)
-        self._seen, self._faults = pool, faults
+        self._seen, self._faults = self._starts.expected(pool, now_s), faults
 
     async def run(self) -> None:
         """Refresh forever. Cancel the task to stop."""

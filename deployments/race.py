@@ -24,6 +24,10 @@ HUNG = "hung"
 """Message of the cancellation of an attempt that had half of the time and sent nothing."""
 
 
+SLOW = "slow"
+"""Message of the cancellation of one that had as long as a hedge waits, and was overtaken."""
+
+
 class RaceEvent(StrEnum):
     """What metrics count."""
 
@@ -105,6 +109,7 @@ class Race:
             InvalidInputError: If a candidate says that the request itself is wrong.
             AllFailedError: If every candidate failed, or no retry was left.
         """
+        answer = None
         try:
             self._start()
             while self._running:
@@ -113,7 +118,7 @@ class Race:
                     return answer
         finally:
             for task, run in self._running.items():
-                self._overtake(task, run)
+                self._overtake(task, run, is_beaten=answer is not None)
         failures = "; ".join(f"{a.candidate_id}: {a.error}" for a in self._log.attempts)
         raise AllFailedError(f"no candidate answered ({failures})")
 
@@ -172,7 +177,7 @@ class Race:
         (run,) = self._running.values()
         return max(0.0, run.started_s + run.patience_s - time.monotonic())
 
-    def _overtake(self, task: asyncio.Future[Answer], run: _Running) -> None:
+    def _overtake(self, task: asyncio.Future[Answer], run: _Running, *, is_beaten: bool) -> None:
         """Stop an attempt that another's answer, or the user's leaving, has made useless."""
 
         def discard(ended: asyncio.Future[Answer]) -> None:
@@ -182,4 +187,6 @@ class Race:
 
         self._log.add(run.candidate_id, run.started_s, "given up")
         task.add_done_callback(discard)
-        task.cancel(HUNG if time.monotonic() - run.started_s >= self._hung_s else None)
+        silent_s, hedge_after_s = time.monotonic() - run.started_s, self._rules.hedge_after_s
+        is_slow = is_beaten and hedge_after_s is not None and silent_s >= hedge_after_s
+        task.cancel(HUNG if silent_s >= self._hung_s else SLOW if is_slow else None)

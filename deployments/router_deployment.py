@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ray import serve
 
 from deployments.budget_slot import BudgetSlot
+from deployments.candidates.block import HEALTH_CHECK_PERIOD_S
 from deployments.hot_swap import HotSwap
 from deployments.metrics import DecisionMetrics
 from deployments.registry import Registry
@@ -194,5 +195,6 @@ def router_application(settings: RouterSettings) -> serve.Application:
         name="router",
         num_replicas=settings.num_router_replicas,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": 0.5},
     ).bind(settings)

@@ -120,8 +120,9 @@ class RouterSettings(BaseModel):
     stall_s: float = Field(default=60.0, gt=0)
     """Longest silence within a stream, after which it is ended as truncated."""
 
-    decide_timeout_s: float = Field(default=5.0, gt=0)
-    """After which the default candidate answers without a decision."""
+    decide_timeout_s: float = Field(default=2.0, gt=0)
+    """After which the default candidate answers without a decision; as long do requests wait
+    whose router replica was killed, until it is known to rest."""
 
     max_attempts: int = Field(default=3, ge=1)
     """Most candidates called for one request."""
@@ -146,6 +147,15 @@ class RouterSettings(BaseModel):
 
     eject_max_share: float = Field(default=0.5, ge=0, le=1)
     """Most of the pool that is ejected at once."""
+
+    wake_regret: float | None = Field(default=1.0, gt=0)
+    """Utility lost within a minute for want of a candidate's replicas, after which an ingress
+    replica has Serve start one, at most as many as its block allows; a query that nobody could
+    answer counts 1. Candidates that are scaled to zero start only for requests that pin them, or
+    that nobody else may answer, if None."""
+
+    wake_pause_s: float = Field(default=30.0, gt=0)
+    """Least seconds between two such wishes for one candidate."""
 
     stickiness_max_loss: float = Field(default=0.02, ge=0)
     """Most utility given up to let a session stay with the candidate that answered it last."""

@@ -49,6 +49,13 @@ def environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         # Measured with a no-op deployment: 1226 against 305 requests/s, p50 0.9 against 6.2 ms.
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(ROOT / "infra" / "haproxy.sh"),
+        # Replicas call each other by gRPC and on one event loop. Measured on a busy machine, CPU
+        # of HAProxy, ingress and candidate for a pinned request: 2.6 instead of 4.5 ms, with a
+        # picture of 150 kB 3.9 instead of 7.5 ms.
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # It would hold warnings back until a thousand are together.
+        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
         # Ray starts one idle Python worker per logical CPU: eight, of which none would be used.
         "RAY_prestart_worker_first_driver": "0",
         "RAY_DEDUP_LOGS": "0",

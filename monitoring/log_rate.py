@@ -25,13 +25,13 @@ class LogRate:
 
     num_rows: int
     append_s: float
-    """On the request path: to hand the rows to the writer."""
+    """On the request path: to pack the rows and hand them to the writer."""
 
     spool_s: float
-    """To lay the rows out and write them to the spool."""
+    """To write the rows to the spool."""
 
     commit_s: float
-    """To read the spool, write Parquet, and put it into the store."""
+    """To read the spool, lay the rows out, write Parquet, and put it into the store."""
 
     elapsed_s: float
     """All of it, by the wall clock."""

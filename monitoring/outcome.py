@@ -6,6 +6,9 @@ plural run over the pool's candidates, in the order of ``candidate_ids``.
 
 ``propensity`` is that of ``choice``. A row whose ``answered_by`` is another is left out of
 learning: how probable that answer was depends on who failed, and is not known.
+
+``capacity_regret`` and its parts are what was lost because ``wanted`` had no free replica.
+``latencies_s`` include ``waits_s``.
 """
 
 from __future__ import annotations
@@ -90,6 +93,11 @@ OUTCOME_SCHEMA = pa.schema(
         ("regret_quality", pa.float32()),
         ("shadow_choice", pa.string()),
         ("shadow_version", pa.string()),
+        ("waits_s", pa.list_(pa.float32())),
+        ("wanted", pa.string()),
+        ("capacity_regret", pa.float32()),
+        ("capacity_regret_quality", pa.float32()),
+        ("capacity_regret_usd", pa.float64()),
     ]
 )
 
@@ -218,6 +226,11 @@ class Outcome:
             "regret_quality": decision.regret_quality,
             "shadow_choice": decision.shadow_choice or None,
             "shadow_version": decision.shadow_version or None,
+            "waits_s": decision.waits_s,
+            "wanted": decision.wanted or None,
+            "capacity_regret": decision.capacity_regret,
+            "capacity_regret_quality": decision.capacity_regret_quality,
+            "capacity_regret_usd": decision.capacity_regret_usd,
         }
 
 

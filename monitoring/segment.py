@@ -1,4 +1,4 @@
-"""Step 7, segment: from rows to a Parquet file that says where its rows came from.
+"""Step 7, segment: from a table to a Parquet file that says where its rows came from.
 
 A segment's metadata names the spool file of its rows, or the segments that it replaces. Names of
 one writer are numbered, so that a set of them is kept as ranges of numbers.
@@ -7,7 +7,6 @@ one writer are numbered, so that a set of them is kept as ranges of numbers.
 from __future__ import annotations
 
 import json
-import logging
 import re
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-logger = logging.getLogger("pointsman.outcomes")
-
 DELETION_SCHEMA = pa.schema(
     [
         ("schema_version", pa.int16()),
@@ -37,6 +34,10 @@ DELETION_SCHEMA = pa.schema(
 
 TABLES = {"outcomes": OUTCOME_SCHEMA, "labels": LABEL_SCHEMA, "deletions": DELETION_SCHEMA}
 """Schema of each table of the log."""
+
+_QUICK = {"compression": "snappy", "compression_level": None, "use_byte_stream_split": False}
+"""Of segments that serving writes: with 1,700 features a row takes 9 µs instead of 14, a segment
+of 40 rows 1.1 ms instead of 1.8, and a file 19 % more room until its day is merged."""
 
 _ORIGIN = b"pointsman.origin"
 _NUMBERED = re.compile(r"(.+)-(\d{8})")
@@ -81,19 +82,6 @@ class Origin:
         return cls(digest=found["digest"], replaces=frozenset(_from_ranges(found["replaces"])))
 
 
-def lay_out(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
-    """Return the rows as a batch, without those that the columns cannot hold."""
-    try:
-        return pa.RecordBatch.from_pylist(rows, schema=schema)
-    except (TypeError, ValueError, OverflowError) as error:
-        if len(rows) == 1:
-            logger.warning("a row is dropped: %s: %s", type(error).__name__, error)
-            return pa.RecordBatch.from_pylist([], schema=schema)
-        half = len(rows) // 2
-        parts = [lay_out(rows[:half], schema), lay_out(rows[half:], schema)]
-        return pa.concat_batches(parts)
-
-
 def by_date(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     """Yield each UTC date with its rows, in the order of the dates."""
     if not table.num_rows:
@@ -107,7 +95,7 @@ def by_date(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """Return how segments are encoded.
+    """Return how segments are encoded that are to stay.
 
     Texts repeat, so they get a dictionary. Features do not: of 1,700 normal float32 a row, a
     dictionary made the file 5 % larger and the writing half again as slow; splitting their bytes
@@ -126,10 +114,10 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
 
 
 def segment_bytes(table: pa.Table, origin: Origin) -> bytes:
-    """Return a segment's file."""
+    """Return a segment's file, encoded quickly."""
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata(origin.to_metadata())
-    pq.write_table(table, sink, **parquet_options(table.schema))
+    pq.write_table(table, sink, **parquet_options(table.schema) | _QUICK)
     return sink.getvalue().to_pybytes()
 
 

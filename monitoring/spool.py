@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from monitoring.frames import frame_header, scan_frames
+from monitoring.rows import lay_out_frames
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ _LOCK = "lock"
 
 
 class DamagedSpoolError(ValueError):
-    """A spool file whose rows cannot be read."""
+    """A spool file that cannot become segments."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -60,8 +61,11 @@ class SpooledRows:
     """The rows of one spool file."""
 
     table: pa.Table
+    """Without those that its columns cannot hold."""
+
     digest: str
     num_lost_bytes: int
+    """Torn or damaged."""
 
 
 class Spool:
@@ -96,15 +100,29 @@ class Spool:
         """Files that wait to be committed, oldest first."""
         return tuple(self._sealed)
 
-    def append(self, batch: pa.RecordBatch) -> None:
-        """Write a batch behind the others.
+    def append(self, payload: bytes, num_rows: int) -> None:
+        """Write a frame behind the others.
+
+        Args:
+            payload: See `monitoring.rows.pack_frame`.
+            num_rows: In the payload.
 
         Raises:
-            OSError: If the disk refuses; nothing of the batch is left in the file.
+            OSError: If the disk refuses; nothing of the frame is left in the file.
         """
-        if self._active is None:
-            self._begin(batch.schema)
-        self._write(memoryview(batch.serialize()), batch.num_rows)
+        active = self._active or self._begin()
+        view = memoryview(payload)
+        header = frame_header(view, num_rows)
+        num_missing = len(header) + view.nbytes
+        try:
+            num_missing -= os.writev(self._fd, (header, view))
+            while num_missing:  # a signal or a filling disk cuts a write short
+                num_missing -= os.write(self._fd, (header + view)[-num_missing:])
+        except OSError:
+            os.ftruncate(self._fd, active.size_bytes)
+            raise
+        active.size_bytes += len(header) + view.nbytes
+        active.num_rows += num_rows
 
     def seal_if_full(self) -> None:
         """Append no more to the current file if it is large enough."""
@@ -173,7 +191,7 @@ class Spool:
         self._own = None
         self._sealed.clear()
 
-    def _begin(self, schema: pa.Schema) -> None:
+    def _begin(self) -> SpoolFile:
         while self._own is None:
             folder = self._folder / f"{self._writer}-{secrets.token_hex(4)}"
             folder.mkdir(parents=True)
@@ -184,30 +202,8 @@ class Spool:
         self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
         self._sequence += 1
         self._active = SpoolFile(path=path, size_bytes=0, num_rows=0)
-        try:
-            self._write(memoryview(schema.serialize()), 0)
-        except OSError:
-            os.close(self._fd)
-            self._active, self._fd = None, -1
-            path.unlink()
-            raise
         _sync_folder(self._own)
-
-    def _write(self, view: memoryview, num_rows: int) -> None:
-        active = self._active
-        if active is None:
-            raise ValueError("no file is open")
-        header = frame_header(view, num_rows)
-        num_missing = len(header) + view.nbytes
-        try:
-            num_missing -= os.writev(self._fd, (header, view))
-            while num_missing:  # a signal or a filling disk cuts a write short
-                num_missing -= os.write(self._fd, (header + view)[-num_missing:])
-        except OSError:
-            os.ftruncate(self._fd, active.size_bytes)
-            raise
-        active.size_bytes += len(header) + view.nbytes
-        active.num_rows += num_rows
+        return self._active
 
     def _lock(self, folder: Path) -> bool:
         """Return whether the folder is ours now."""
@@ -240,24 +236,22 @@ class Spool:
         os.close(self._locks.pop(folder))
 
 
-def read_spool_file(path: Path) -> SpooledRows:
+def read_spool_file(path: Path, schema: pa.Schema) -> SpooledRows:
     """Return the rows of a spool file.
 
+    Args:
+        path: Of the file.
+        schema: Of the table that the rows go to.
+
     Raises:
-        DamagedSpoolError: If the frame that tells the columns is not sound, so that no row can be
-            read.
+        DamagedSpoolError: If a sound frame holds no rows: another version wrote it.
     """
     found = scan_frames(path.read_bytes())
-    num_lost_bytes = found.num_torn_bytes + found.num_damaged_bytes
-    frames = [(num_rows, pa.py_buffer(payload)) for num_rows, payload in found.frames]
-    if not frames and not found.num_damaged_bytes:
-        return SpooledRows(pa.table({}), found.digest, num_lost_bytes)
-    # The columns stand first, in the only frame without rows.
-    if not frames or frames[0][0]:
-        raise DamagedSpoolError(f"{path}: the frame that tells its columns is damaged")
-    schema = pa.ipc.read_schema(frames[0][1])
-    batches = [pa.ipc.read_record_batch(payload, schema) for _, payload in frames[1:]]
-    return SpooledRows(pa.Table.from_batches(batches, schema), found.digest, num_lost_bytes)
+    try:
+        table = pa.Table.from_batches(lay_out_frames(found.frames, schema), schema)
+    except ValueError as error:
+        raise DamagedSpoolError(f"{path}: {error}") from error
+    return SpooledRows(table, found.digest, found.num_torn_bytes + found.num_damaged_bytes)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -68,15 +68,15 @@ def is_full(standing: Standing) -> bool:
 class Shortfall(NamedTuple):
     """Whom a query would have gone to if nobody lacked replicas, and what it loses by that."""
 
-    index: int
-    """Of the wanted candidate; -1 where nothing is lost."""
+    at: int
+    """Index of the wanted candidate."""
 
-    utility: float = 0.0
-    quality: float = 0.0
-    usd: float = 0.0
+    utility: float
+    """Above 0."""
 
-
-NOTHING_LOST = Shortfall(-1)
+    quality: float
+    usd: float
+    """Negative where the wanted candidate is the worse or the dearer one."""
 
 
 def may_be_wanted(refusals: Sequence[Refusal | None]) -> NDArray[np.bool_]:
@@ -93,7 +93,7 @@ def shortfall(  # noqa: PLR0913 - each is a column
     quality_M: NDArray[np.float64],
     cost_usd_M: NDArray[np.float64],
     cap_M: NDArray[np.float64],
-) -> Shortfall:
+) -> Shortfall | None:
     """Return whom a query wanted in vain, and the regret.
 
     Args:
@@ -107,13 +107,14 @@ def shortfall(  # noqa: PLR0913 - each is a column
 
     Returns:
         The candidate of greatest regret: ``cap * (ready utility - utility of the greedy
-        choice)``. It may be the greedy choice itself, where that keeps the query waiting.
+        choice)``; None where nothing is lost. It may be the greedy choice itself, where that keeps
+        the query waiting.
     """
     regret_M = np.where(wantable_M, cap_M * (ready_utility_M - utility_M[greedy]), -np.inf)
     regret_M[np.isnan(regret_M)] = -np.inf
     wanted = int(regret_M.argmax())
     if not regret_M[wanted] > 0.0:
-        return NOTHING_LOST
+        return None
     cap = float(cap_M[wanted])
     return Shortfall(
         wanted,

@@ -165,6 +165,9 @@ class Capacity(NamedTuple):
     """Queries for each replica above which the autoscaler starts another."""
 
 
+UNKNOWN_CAPACITY = Capacity()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """One candidate and whether its replicas can take a query."""
@@ -178,7 +181,7 @@ class Standing:
     num_running: int = 0
     """Replicas that are running."""
 
-    capacity: Capacity = Capacity()
+    capacity: Capacity = UNKNOWN_CAPACITY
     """How much they take."""
 
 

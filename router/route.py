@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from router.capacity import NOTHING_LOST, may_be_wanted, shortfall, wait_s
+from router.capacity import may_be_wanted, shortfall, wait_s
 from router.choice import choose
 from router.errors import NoCandidateError
 from router.exploration import UNBOUNDED, Exploration, Stakes
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from router.candidate import Candidate
-    from router.capacity import Shortfall
     from router.choice import Choice
     from router.floor import Floor
     from router.probation import Probation
@@ -92,33 +91,26 @@ def route(  # noqa: PLR0913 - each argument is one of the steps' inputs
         NoCandidateError: If every candidate is masked.
     """
     if best_single:  # the floor stands on the predictions that the switch distrusts
-        routing = dataclasses.replace(routing, max_quality_drop=None, explore_share=0.0)
+        routing = _without_weights(routing)
     forecast = _forecast(router, features_F, shape, pool=pool, routing=routing)
-    candidate_ids = tuple(candidate.id for candidate in pool.candidates)
+    candidate_ids = forecast.candidate_ids
     if all(forecast.refusals):
         raise NoCandidateError(reasons(candidate_ids, forecast.refusals))
     utility_M = forecast.utilities(routing, router.reference)
-    ready_utility_M = utility_M + forecast.wait_cost_M(routing, router.reference)
     if best_single:
-        utility_M = ready_utility_M = _quality_on_the_whole(router, candidate_ids)
+        utility_M = _quality_on_the_whole(router, candidate_ids)
         forecast.cap_M[forecast.cap_M < 1.0] = 0.0
     choice = _choose(forecast, utility_M, routing=routing, exploration=exploration, seed=seed)
-    lost = forecast.shortfall(ready_utility_M, utility_M, choice)
-    unit = FLOOR_COST_WEIGHT if wants_cheapest(routing) and not best_single else 1.0
     return Decision(
         decision_id=decision_id,
         router_version=router.version,
         feature_schema_hash=router.feature_schema_hash,
-        candidate_ids=candidate_ids,
         choice=candidate_ids[choice.index],
         policy=Policy.BEST_SINGLE if best_single else choice.policy,
         seed=seed,
         features_F=features_F,
-        wanted="" if lost is NOTHING_LOST else candidate_ids[lost.index],
-        capacity_regret=lost.utility / unit,
-        capacity_regret_quality=lost.quality,
-        capacity_regret_usd=lost.usd,
         **forecast.columns(utility_M, choice),
+        **forecast.missing(utility_M, choice, routing=routing, reference=router.reference),
     )
 
 
@@ -150,6 +142,13 @@ def _choose(
     )
 
 
+def _without_weights(routing: Routing) -> Routing:
+    """Return what the kill switch leaves of the wishes."""
+    return dataclasses.replace(
+        routing, max_quality_drop=None, explore_share=0.0, latency_weight=0.0
+    )
+
+
 def _quality_on_the_whole(router: Router, candidate_ids: Sequence[str]) -> NDArray[np.float64]:
     """Return the mean quality that each candidate's profile tells; NaN without one."""
     profiles = (router.profiles.get(name) for name in candidate_ids)
@@ -160,6 +159,7 @@ def _quality_on_the_whole(router: Router, candidate_ids: Sequence[str]) -> NDArr
 class _Forecast:
     """Scores and mask over the whole pool; NaN where there is no profile to score by."""
 
+    candidate_ids: tuple[str, ...]
     refusals: list[Refusal | None]
     quality_M: NDArray[np.float64]
     quality_std_M: NDArray[np.float64]
@@ -184,22 +184,26 @@ class _Forecast:
         quality_M = self.quality_M - self.caution_M * self.quality_std_M
         return utilities(quality_M, self.cost_usd_M, self.latency_s_M, routing, reference)
 
-    def wait_cost_M(self, routing: Routing, reference: Reference) -> NDArray[np.float64]:  # noqa: N802 - an axis suffix
-        """Return the utility that each candidate's wait takes off."""
-        return routing.latency_weight * self.wait_s_M / reference.latency_s
-
-    def shortfall(
+    def missing(
         self,
-        ready_utility_M: NDArray[np.float64],
         utility_M: NDArray[np.float64],
         choice: Choice,
-    ) -> Shortfall:
-        """Return what is lost for want of replicas against the greedy choice."""
-        is_short = self.wait_s_M.any() or any(r in CAPACITY_REFUSALS for r in self.refusals)
-        if not is_short:
-            return NOTHING_LOST
-        return shortfall(
-            ready_utility_M,
+        *,
+        routing: Routing,
+        reference: Reference,
+    ) -> dict[str, Any]:
+        """Return the decision's columns on what is lost for want of replicas, if anything is.
+
+        Args:
+            utility_M: Utility of each candidate.
+            choice: The choice.
+            routing: The request's own wishes.
+            reference: The unit of latency.
+        """
+        if not self.wait_s_M.any() and CAPACITY_REFUSALS.isdisjoint(self.refusals):
+            return {}
+        lost = shortfall(
+            utility_M + routing.latency_weight * self.wait_s_M / reference.latency_s,
             utility_M,
             self.wantable_M,
             int(np.argmax(np.where(choice.eligible_M, utility_M, -np.inf))),
@@ -207,6 +211,32 @@ class _Forecast:
             cost_usd_M=self.cost_usd_M,
             cap_M=self.cap_M,
         )
+        if lost is None:
+            return {}
+        return {
+            "wanted": self.candidate_ids[lost.at],
+            "capacity_regret": lost.utility
+            / (FLOOR_COST_WEIGHT if wants_cheapest(routing) else 1),
+            "capacity_regret_quality": lost.quality,
+            "capacity_regret_usd": lost.usd,
+        }
+
+    def hold_caps(self, routing: Routing, known: Sequence[int]) -> None:
+        """Refuse whom the request's caps do not allow, for those who have a profile.
+
+        Whoever has no free replica is held to the caps by what it would take with one: its wait
+        is not known well, and is the reason for which it is refused already.
+        """
+        for i in known:
+            refusal, wait = self.refusals[i], float(self.wait_s_M[i])
+            if refusal is not None and refusal not in REPLICA_REFUSALS:
+                continue
+            cost_usd, latency_s = float(self.cost_usd_M[i]), float(self.latency_s_M[i])
+            over = over_cap(cost_usd, latency_s - wait, routing)
+            self.wantable_M[i] &= over is None
+            if refusal is None and wait:
+                over = over or over_cap(cost_usd, latency_s, routing)
+            self.refusals[i] = over or refusal
 
     def hold_floor(self, routing: Routing, floor: Floor | None) -> None:
         """Refuse whom the floor does not allow.
@@ -236,6 +266,7 @@ class _Forecast:
     def columns(self, utility_M: NDArray[np.float64], choice: Choice) -> dict[str, Any]:
         """Return the decision's columns and figures; who was drawn out is on probation."""
         return {
+            "candidate_ids": self.candidate_ids,
             "refusals": tuple(
                 refusal or (None if is_eligible else Refusal.PROBATION)
                 for refusal, is_eligible in zip(self.refusals, choice.eligible_M, strict=True)
@@ -278,31 +309,24 @@ def _forecast(
         full_M[known] = column
         return full_M
 
-    cost_usd_M, latency_s_M = over_pool(scores.cost_usd_M), over_pool(scores.latency_s_M)
+    latency_s_M = over_pool(scores.latency_s_M)
     wait_s_M = np.zeros(len(candidates))
-    wantable_M = may_be_wanted(refusals)
     for i in known:
-        cost_usd, ready_s = float(cost_usd_M[i]), float(latency_s_M[i])
-        wait_s_M[i] = wait_s(pool.standings[i], ready_s)
-        if refusals[i] is None or refusals[i] in REPLICA_REFUSALS:
-            is_over = over_cap(cost_usd, ready_s, routing)
-            wantable_M[i] &= is_over is None
-            # Whoever has a replica is refused for its queue too; the others' wait is known to be
-            # why they are refused.
-            queue_s = 0.0 if refusals[i] else float(wait_s_M[i])
-            refusals[i] = is_over or over_cap(cost_usd, ready_s + queue_s, routing) or refusals[i]
+        wait_s_M[i] = wait_s(pool.standings[i], float(latency_s_M[i]))
     caution_M, cap_M = _terms(router, candidates, routing)
     forecast = _Forecast(
+        candidate_ids=tuple(candidate.id for candidate in candidates),
         refusals=refusals,
         quality_M=over_pool(scores.quality_mean_M),
         quality_std_M=over_pool(scores.quality_std_M),
-        cost_usd_M=cost_usd_M,
+        cost_usd_M=over_pool(scores.cost_usd_M),
         latency_s_M=latency_s_M + wait_s_M,
         wait_s_M=wait_s_M,
-        wantable_M=wantable_M,
+        wantable_M=may_be_wanted(refusals),
         caution_M=caution_M,
         cap_M=cap_M,
     )
+    forecast.hold_caps(routing, known)
     if routing.max_quality_drop is not None:
         forecast.hold_floor(routing, router.floor)
     return forecast

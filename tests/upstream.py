@@ -2,7 +2,8 @@
 
 Run in a thread of a test, or by ``python tests/upstream.py PORT``. The upstream model's name says
 how a request is met, so that a candidate's block chooses it, or else the request's ``user``; see
-``BEHAVIOURS``.
+``BEHAVIOURS``. ``PUT /behaviours`` with ``{"model": "behaviour"}`` makes a model behave otherwise
+from then on, and ``GET /seen`` tells how often each was called and how many clients left.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +35,9 @@ class Seen:
     headers: list[dict[str, str]] = field(default_factory=list)
     num_left: int = 0
     """Clients that hung up before the end of their answer."""
+
+    told: dict[str, str] = field(default_factory=dict)
+    """How a model behaves that is not named after its behaviour."""
 
 
 def completion(**more: Any) -> dict[str, Any]:
@@ -107,6 +112,12 @@ async def hang(request: Request, seen: Seen) -> Response:
     return JSONResponse(completion())
 
 
+async def late(body: dict[str, Any]) -> Response:
+    """Answer after a second."""
+    await asyncio.sleep(1.0)
+    return answer(body)
+
+
 async def stall(body: dict[str, Any]) -> Response:
     """Send the first word and then nothing more."""
 
@@ -119,6 +130,7 @@ async def stall(body: dict[str, Any]) -> Response:
 
 USED_UP = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30s"}
 FULL = {"retry-after": "30"}
+BUSY = {"retry-after": "2"}
 TOLD = 'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
 
 
@@ -136,6 +148,7 @@ BEHAVIOURS: dict[str, Any] = {
     "good": answer,
     "used-up": lambda body: answer(body, USED_UP),
     "full": full,
+    "busy": lambda _: error(429, "you are too fast", BUSY, code="rate_limit_exceeded"),
     "full-or-cut": lambda body: cut(body) if body.get("stream") else full(body),
     "overloaded": lambda _: error(503, "come again", FULL),
     "no-quota": lambda _: error(429, "pay first", code="insufficient_quota"),
@@ -154,7 +167,8 @@ BEHAVIOURS: dict[str, Any] = {
     "told-midway": lambda _: texts(*chunks()[:2], TOLD),
     "no-json-midway": lambda _: texts(*chunks()[:2], "data: {no JSON\n\n"),
 }
-"""How a request is met, by the upstream model's name; ``hang``, ``stall`` and ``slow`` besides."""
+"""How a request is met, by the upstream model's name; ``hang``, ``late``, ``stall`` and ``slow``
+besides."""
 
 
 def text(body: str) -> Response:
@@ -171,14 +185,26 @@ def build(seen: Seen) -> FastAPI:
         body = await request.json()
         seen.bodies.append(body)
         seen.headers.append(dict(request.headers))
-        behaviour = body.get("user") or body["model"]
+        behaviour = body.get("user") or seen.told.get(body["model"], body["model"])
         if behaviour == "hang":
             return await hang(request, seen)
+        if behaviour == "late":
+            return await late(body)
         if behaviour == "stall":
             return await stall(body)
         if behaviour == "slow":
             return answer(body, seen=seen)
         return BEHAVIOURS[behaviour](body)
+
+    @app.put("/behaviours")
+    async def behave(request: Request) -> dict[str, str]:
+        seen.told |= await request.json()
+        return seen.told
+
+    @app.get("/seen")
+    async def tell() -> dict[str, Any]:
+        calls = Counter(body["model"] for body in seen.bodies)
+        return {"calls": calls, "num_left": seen.num_left}
 
     return app
 

@@ -20,6 +20,10 @@ APPLICATION_PREFIX = "candidate-"
 DEPLOYMENT_NAME = "candidate"
 """Name of the one deployment inside a candidate's application."""
 
+HEALTH_CHECK_PERIOD_S = 1.0
+"""Seconds between Serve's looks at a replica. Of one that was killed the pool learns at the next;
+with Serve's own 10 s requests waited for it as long."""
+
 NEEDED_FIELDS = frozenset({"messages", "model", "stream", "stream_options"})
 """Fields of a request without which there is no answer, or no cost of it."""
 
@@ -55,6 +59,14 @@ class RoutingCard(BaseModel):
 
     draining: bool = False
     """Whether it gets no new queries; its replicas stay and finish what they have."""
+
+    slots: int | None = Field(default=None, ge=1)
+    """Queries that one replica works on without one waiting for another, by which waiting is
+    predicted. If None the engine's ``max_num_seqs``, or as many as Serve lets into a replica."""
+
+    start_s: float | None = Field(default=None, gt=0)
+    """Seconds that a first replica takes to start, until one was seen to. If None 10 for an
+    endpoint and 120 for a model that is loaded here."""
 
     def candidate(self, candidate_id: str) -> Candidate:
         """Return the record that the decision works with."""

@@ -9,25 +9,32 @@ is something again, and asks the endpoint nothing.
 from __future__ import annotations
 
 import asyncio
-import json
+import codecs
 import logging
-import os
 import time
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import openai
 from ray import serve
 
-from deployments.candidates.block import DEPLOYMENT_NAME, OpenAIArgs, RoutingCard
+from deployments.candidates.block import (
+    DEPLOYMENT_NAME,
+    HEALTH_CHECK_PERIOD_S,
+    OpenAIArgs,
+    RoutingCard,
+)
+from deployments.candidates.endpoint import Endpoint, EndpointStatusError
 from deployments.candidates.fault import Fault, FaultError, FaultKind, fault_of, told_fault
+from deployments.candidates.hold import Holdable
 from deployments.candidates.rate_limit import MAX_REST_S, rest_s
-from router.errors import InvalidInputError
+from deployments.json_text import read_json, write_json
+from deployments.protocol import EventParser
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
+    import aiohttp
     from ray.serve import Application
 
 logger = logging.getLogger("pointsman.candidate")
@@ -35,11 +42,8 @@ logger = logging.getLogger("pointsman.candidate")
 MAX_ONGOING_REQUESTS = 256
 """Requests a replica works on at once; each is a connection that mostly waits."""
 
-WITHOUT_ACCOUNT: Any = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-"""Keeps the client from sending what OpenAI's own variables name to another endpoint."""
 
-
-class OpenAICandidate:
+class OpenAICandidate(Holdable):
     """Answers through an endpoint.
 
     Args:
@@ -57,7 +61,7 @@ class OpenAICandidate:
         self._args = OpenAIArgs.model_validate(args)
         self._clock_s = clock_s
         self._rests_until_s = clock_s()
-        self._client = _client(self._args)
+        self._endpoint = Endpoint(self._args)
 
     async def complete(self, body: dict[str, Any]) -> AsyncGenerator[str, None]:
         """Answer one chat completion.
@@ -84,49 +88,43 @@ class OpenAICandidate:
         """Check the routing card; the endpoint has no use for it."""
         RoutingCard.model_validate(user_config)
 
+    async def close(self) -> None:
+        """Close the connections to the endpoint."""
+        await self._endpoint.close()
+
     async def _completion(self, body: dict[str, Any]) -> AsyncGenerator[str, None]:
         """Yield the whole answer."""
-        async with asyncio.timeout(self._args.total_timeout_s):
-            reply = await self._create(body, is_stream=False)
-            self._read_limits(reply.headers, reply.status_code)
-            text: str = reply.text
-        completion = _checked(json.loads(text))
+        async with (
+            asyncio.timeout(self._args.total_timeout_s),
+            self._endpoint.post(self._told(body)) as reply,
+        ):
+            self._read_limits(reply.headers, reply.status)
+            text = await reply.read()
+        completion = _checked(read_json(text))
         if not completion["choices"]:
             raise FaultError(Fault(kind=FaultKind.MALFORMED, message="the answer is empty"))
-        yield json.dumps(completion | {"model": self._args.id}, separators=(",", ":"))
+        yield write_json(completion | {"model": self._args.id}).decode()
 
     async def _events(self, body: dict[str, Any]) -> AsyncGenerator[str, None]:
         """Yield the answer's chunks as events, until every choice has an end."""
         until_s = asyncio.get_running_loop().time() + self._args.total_timeout_s
-        async with asyncio.timeout_at(until_s):
-            reply = await self._create(body, is_stream=True)
-        self._read_limits(reply.headers, reply.status_code)
-        chunks: openai.AsyncStream[object] = reply.parse(to=openai.AsyncStream[object])
         is_open: dict[str, bool] = {}
-        async with chunks:
-            while True:
-                async with asyncio.timeout_at(until_s):
-                    chunk = await anext(chunks, None)
-                if chunk is None:
-                    break
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout_at(until_s):
+                reply = await stack.enter_async_context(self._endpoint.post(self._told(body)))
+            self._read_limits(reply.headers, reply.status)
+            async for chunk in _chunks(reply, until_s):
                 event = _checked(chunk) | {"model": self._args.id}
                 _note_ends(event, is_open)
-                yield f"data: {json.dumps(event, separators=(',', ':'))}\n\n"
+                yield f"data: {write_json(event).decode()}\n\n"
         if not is_open or any(is_open.values()):
             raise FaultError(Fault(kind=FaultKind.CUT, message="the answer has no end"))
         yield "data: [DONE]\n\n"
 
-    async def _create(self, body: dict[str, Any], *, is_stream: bool) -> Any:  # noqa: ANN401 - the client's reply with its headers
-        """Send the request, under the name that the model has there."""
-        left_out = self._args.drop_fields | {"model", "messages", "stream"}
-        create: Any = self._client.chat.completions.with_raw_response.create
-        return await create(
-            model=self._args.model,
-            messages=body["messages"],
-            stream=is_stream,
-            extra_headers={} if self._args.api_key_env else {"Authorization": openai.Omit()},
-            extra_body={key: value for key, value in body.items() if key not in left_out},
-        )
+    def _told(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the body as the endpoint gets it, under the name that the model has there."""
+        kept = {key: value for key, value in body.items() if key not in self._args.drop_fields}
+        return kept | {"model": self._args.model}
 
     def _check_rest(self) -> None:
         """Refuse while the endpoint has said that it takes nothing more."""
@@ -143,9 +141,9 @@ class OpenAICandidate:
         Raises:
             Exception: The same one, if it is nothing that was foreseen.
         """
-        if isinstance(error, openai.APIStatusError):
-            self._read_limits(error.response.headers, error.status_code)
-            if error.code == "insufficient_quota":  # a 429 that no short rest mends
+        if isinstance(error, EndpointStatusError):
+            self._read_limits(error.headers, error.status)
+            if error.told.get("code") == "insufficient_quota":  # a 429 that no short rest mends
                 self._rest(MAX_REST_S)
         rests_s = max(0.0, self._rests_until_s - self._clock_s())
         fault = fault_of(error, has_begun=has_begun, retry_after_s=rests_s)
@@ -171,29 +169,31 @@ def build_openai_candidate(args: OpenAIArgs) -> Application:
         OpenAICandidate,
         name=DEPLOYMENT_NAME,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": args.num_cpus},
     )
     return deployment.bind(args.model_dump(mode="json"))
 
 
-def _client(args: OpenAIArgs) -> openai.AsyncOpenAI:
-    """Return a client that is told all by the block and nothing by OpenAI's own variables."""
-    api_key = os.environ.get(args.api_key_env, "") if args.api_key_env else ""
-    if args.api_key_env and not api_key:
-        raise InvalidInputError(
-            f"api_key_env: {args.api_key_env} is not set on this node; set it where `ray start` "
-            "runs",
-            "api_key_env",
-        )
-    return openai.AsyncOpenAI(
-        api_key=api_key or "none",
-        base_url=str(args.base_url),
-        timeout=openai.Timeout(
-            args.silence_timeout_s, connect=args.connect_timeout_s, pool=args.connect_timeout_s
-        ),
-        max_retries=0,
-        default_headers=WITHOUT_ACCOUNT,
-    )
+async def _chunks(reply: aiohttp.ClientResponse, until_s: float) -> AsyncIterator[dict[str, Any]]:
+    """Yield the chunks of a streamed answer.
+
+    Raises:
+        TimeoutError: If the answer goes on beyond a time of the loop's clock.
+        CandidateReplyError: If an event is not a JSON object.
+    """
+    parser, decoder = EventParser(), codecs.getincrementaldecoder("utf-8")(errors="replace")
+    while not parser.is_done:
+        async with asyncio.timeout_at(until_s):
+            piece = await reply.content.readany()
+        if not piece:
+            break
+        # Line by line: what stands before a line that is no JSON still counts.
+        for line in decoder.decode(piece).splitlines(keepends=True):
+            for chunk in parser.feed(line):
+                yield chunk
+    for chunk in parser.close():
+        yield chunk
 
 
 def _checked(value: object) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,14 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
-from deployments.candidates.block import DEPLOYMENT_NAME, RoutingCard, VLLMArgs
+from deployments.candidates.block import (
+    DEPLOYMENT_NAME,
+    HEALTH_CHECK_PERIOD_S,
+    RoutingCard,
+    VLLMArgs,
+)
+from deployments.candidates.fault import engine_failure
+from deployments.candidates.hold import Holdable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,12 +34,14 @@ if TYPE_CHECKING:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.engine.protocol import EngineClient
 
+logger = logging.getLogger("pointsman.candidate")
+
 MAX_ONGOING_REQUESTS = 64
 """Requests a replica works on at once. With Serve's own default, hundreds of concurrent calls
 queue in the replica instead of at the caller, where they could go elsewhere."""
 
 
-class VLLMCandidate(LLMServer):
+class VLLMCandidate(Holdable, LLMServer):
     """An ``LLMServer`` that takes OpenAI bodies as they are and yields text events.
 
     The caller therefore needs neither vLLM nor torch: without them the ingress's process is
@@ -45,16 +55,22 @@ class VLLMCandidate(LLMServer):
             body: OpenAI's request body, ``stream`` included.
 
         Yields:
-            Server-sent events when ``body["stream"]``; else one JSON text.
+            Server-sent events when ``body["stream"]``; else one JSON text. A failure is the last
+            thing yielded, as OpenAI's error object.
         """
+        is_stream = bool(body.get("stream"))
         try:
             request = ChatCompletionRequest(**body)
         except ValidationError as error:
-            yield _refusal(error, is_stream=bool(body.get("stream")))
+            yield _refusal(error, is_stream=is_stream)
             return
-        async for part in await self.chat(request):
-            for item in part if isinstance(part, list) else [part]:
-                yield item if isinstance(item, str) else item.model_dump_json()
+        try:
+            async for part in await self.chat(request):
+                for item in part if isinstance(part, list) else [part]:
+                    yield item if isinstance(item, str) else item.model_dump_json()
+        except Exception as error:
+            logger.exception("%s failed", body.get("model"))
+            yield engine_failure(error, is_stream=is_stream)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Check the routing card; the engine itself has no use for it."""
@@ -126,6 +142,7 @@ def llm_config(args: VLLMArgs) -> LLMConfig:
         "log_engine_metrics": False,
         "deployment_config": {
             "max_ongoing_requests": MAX_ONGOING_REQUESTS,
+            "health_check_period_s": HEALTH_CHECK_PERIOD_S,
             "ray_actor_options": {"num_cpus": args.num_cpus},
         },
     }

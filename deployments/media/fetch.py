@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import httpcore
 import httpx
@@ -21,10 +21,10 @@ from deployments.media.urls import (
     redact,
 )
 from router.errors import BadImageError, ImageUnreachableError
-from router.features.picture import decode_picture
+from router.features.picture import EncodedPicture, check_picture, decode_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from deployments.media.addresses import Resolver
     from deployments.protocol.messages import ImageRef
@@ -34,6 +34,16 @@ USER_AGENT = "pointsman"
 _OK = 200
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNTYPED = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+
+P = TypeVar("P", bound=EncodedPicture)
+P_co = TypeVar("P_co", bound=EncodedPicture, covariant=True)
+
+
+class Reader(Protocol[P_co]):
+    """Makes a picture of its bytes."""
+
+    def __call__(self, data: bytes, *, limits: PictureLimits, field: str) -> P_co:
+        """Return the picture, or raise `BadImageError`."""
 
 
 class MediaFetcher:
@@ -91,6 +101,19 @@ class MediaFetcher:
             ImageUnreachableError: If an image cannot be had from its URL in time.
             BadImageError: If there are too many, or one is not a picture within the limits.
         """
+        return await self._fetch_all(refs, decode_picture)
+
+    async def fetch_encoded(self, refs: Sequence[ImageRef]) -> tuple[EncodedPicture, ...]:
+        """Return the same without decoding them, for requests that need no features.
+
+        Raises:
+            ImageUnreachableError: As `fetch_all`.
+            BadImageError: As `fetch_all`, but not for damage that only decoding would show.
+        """
+        return await self._fetch_all(refs, check_picture)
+
+    async def _fetch_all(self, refs: Sequence[ImageRef], read: Reader[P]) -> tuple[P, ...]:
+        """Return what becomes of the images of one request when read so, in order."""
         limits = self._limits
         if len(refs) > limits.max_images:
             raise BadImageError(
@@ -98,26 +121,26 @@ class MediaFetcher:
                 refs[limits.max_images].field,
             )
         gate = asyncio.Semaphore(limits.max_concurrency)
-        tasks: dict[str, asyncio.Task[Picture]] = {}
+        tasks: dict[str, asyncio.Task[P]] = {}
         try:
             async with asyncio.timeout(limits.total_timeout_s), asyncio.TaskGroup() as group:
                 for ref in refs:
                     if ref.url not in tasks:
-                        tasks[ref.url] = group.create_task(self._fetch(ref, gate))
+                        tasks[ref.url] = group.create_task(self._fetch(ref, gate, read))
         except TimeoutError:
             raise _late(refs, tasks, limits.total_timeout_s) from None
         except ExceptionGroup as failures:  # the first failure cancels the others
             raise failures.exceptions[0] from None
         return tuple(tasks[ref.url].result() for ref in refs)
 
-    async def _fetch(self, ref: ImageRef, gate: asyncio.Semaphore) -> Picture:
+    async def _fetch(self, ref: ImageRef, gate: asyncio.Semaphore, read: Reader[P]) -> P:
         """Return one picture, in its turn."""
         limits = self._limits.picture
         async with gate:
             if is_data_url(ref.url):
-                return await asyncio.to_thread(_decode_data_url, ref, limits)
+                return await asyncio.to_thread(_read_data_url, ref, limits, read)
             data = await self._download(ref)
-            return await asyncio.to_thread(decode_picture, data, limits=limits, field=ref.field)
+            return await asyncio.to_thread(read, data, limits=limits, field=ref.field)
 
     async def _download(self, ref: ImageRef) -> bytes:
         """Return the bytes behind an address, redirects followed and each vetted."""
@@ -230,7 +253,7 @@ def _network_complaint(error: Exception) -> str:
 
 
 def _late(
-    refs: Sequence[ImageRef], tasks: dict[str, asyncio.Task[Picture]], total_timeout_s: float
+    refs: Sequence[ImageRef], tasks: Mapping[str, asyncio.Task[P]], total_timeout_s: float
 ) -> ImageUnreachableError:
     """Return the error for the first image that was not there in time."""
     late = next((ref for ref in refs if tasks[ref.url].cancelled()), refs[0])
@@ -239,11 +262,11 @@ def _late(
     )
 
 
-def _decode_data_url(ref: ImageRef, limits: PictureLimits) -> Picture:
+def _read_data_url(ref: ImageRef, limits: PictureLimits, read: Reader[P]) -> P:
     """Return the picture in a data URL.
 
     The claimed media type is not held against the bytes: many clients say image/jpeg of every
     picture, OpenAI takes them, and candidates are told the true type anyway.
     """
     data = read_data_url(ref.url, max_bytes=limits.max_bytes, field=ref.field)
-    return decode_picture(data, limits=limits, field=ref.field)
+    return read(data, limits=limits, field=ref.field)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from deployments.protocol.messages import ImageRef
     from deployments.protocol.routing import RoutingFields
-    from router.features.picture import Picture
+    from router.features.picture import EncodedPicture
 
 AUTO = "auto"
 """The model name that asks for routing."""
@@ -78,7 +78,9 @@ class ChatCall:
         """Whether the request names a candidate instead of asking for routing."""
         return self.model != AUTO
 
-    def candidate_body(self, pictures: Sequence[Picture], candidate_id: str) -> dict[str, Any]:
+    def candidate_body(
+        self, pictures: Sequence[EncodedPicture], candidate_id: str
+    ) -> dict[str, Any]:
         """Return the body to send to a candidate.
 
         Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from deployments.attempts import AllFailedError
 from router.errors import (
     BadImageError,
     CandidateReplyError,
@@ -41,8 +42,13 @@ _RULES: tuple[tuple[type[PointsmanError], int, str], ...] = (
     (InvalidInputError, 400, "invalid_value"),
     (NoCandidateError, 503, "no_candidate_available"),
     (CandidateReplyError, 502, "bad_candidate_reply"),
+    (AllFailedError, 503, "upstream_failed"),
 )
 """Status and code by class; the first that fits counts, so the special come first."""
+
+
+FAILED_RETRY_AFTER_S = 2
+"""Within it a candidate that fails is ejected, and one that died is masked."""
 
 
 def error_reply(error: Exception) -> ErrorReply:
@@ -67,6 +73,9 @@ def _object(error: PointsmanError, code: str) -> dict[str, Any]:
         return _fields(str(error), INVALID_REQUEST, error.field or None, code)
     if isinstance(error, NoCandidateError):
         return {**_fields(str(error), SERVER_ERROR, None, code), "refusals": error.refusals}
+    if isinstance(error, AllFailedError):
+        told = "no candidate that was asked gave an answer; try again"
+        return _fields(told, SERVER_ERROR, None, code)
     return _fields("the candidate's reply could not be read; try again", SERVER_ERROR, None, code)
 
 
@@ -79,4 +88,6 @@ def _headers(error: Exception) -> dict[str, str]:
     """Return when to ask again, where that is known."""
     if isinstance(error, NoCandidateError):
         return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
+    if isinstance(error, AllFailedError):
+        return {"retry-after": str(FAILED_RETRY_AFTER_S)}
     return {}

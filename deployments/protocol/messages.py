@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from typing import TYPE_CHECKING, Any
+
+import pybase64
 
 from deployments.protocol.body import describe, expect
 from router.errors import InvalidInputError
@@ -14,7 +15,7 @@ from router.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from router.features.picture import Picture
+    from router.features.picture import EncodedPicture
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 PART_KEYS = {
@@ -82,7 +83,7 @@ def read_messages(value: object) -> Transcript:
 
 
 def with_pictures(
-    messages: Sequence[dict[str, Any]], pictures: Sequence[Picture]
+    messages: Sequence[dict[str, Any]], pictures: Sequence[EncodedPicture]
 ) -> list[dict[str, Any]]:
     """Return the messages with every image as a data URL of the bytes that were fetched.
 
@@ -94,7 +95,7 @@ def with_pictures(
     return [_with_pictures(message, remaining) for message in messages]
 
 
-def _with_pictures(message: dict[str, Any], remaining: Iterator[Picture]) -> dict[str, Any]:
+def _with_pictures(message: dict[str, Any], remaining: Iterator[EncodedPicture]) -> dict[str, Any]:
     """Return one message, its images taken off the remaining pictures."""
     content = message.get("content")
     if not isinstance(content, list):
@@ -102,13 +103,24 @@ def _with_pictures(message: dict[str, Any], remaining: Iterator[Picture]) -> dic
     return {**message, "content": [_filled(part, remaining) for part in content]}
 
 
-def _filled(part: dict[str, Any], remaining: Iterator[Picture]) -> dict[str, Any]:
+def _filled(part: dict[str, Any], remaining: Iterator[EncodedPicture]) -> dict[str, Any]:
     """Return one part; an image takes the next picture and keeps its detail."""
     if part["type"] != "image_url":
         return part
     picture = next(remaining)
-    url = f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode('ascii')}"
-    return {"type": "image_url", "image_url": {**part["image_url"], "url": url}}
+    return {
+        "type": "image_url",
+        "image_url": {**part["image_url"], "url": _url(part["image_url"]["url"], picture)},
+    }
+
+
+def _url(sent: str, picture: EncodedPicture) -> str:
+    """Return the data URL of a picture: the user's own if it is one, and says the true type."""
+    head = f"data:{picture.media_type};base64,"
+    num_chars = len(head) + 4 * ((len(picture.data) + 2) // 3)
+    if len(sent) == num_chars and sent.startswith(head):  # so it holds no blanks either
+        return sent
+    return head + pybase64.b64encode(picture.data).decode("ascii")
 
 
 def _read_message(value: object, path: str) -> _Notes:

@@ -95,22 +95,22 @@ async def _run(config: dict[str, Any], candidate: str) -> Drill:
     load = asyncio.create_task(_load(drill, begun_s))
     name = f"candidate-{candidate}"
     acts: list[tuple[str, dict[str, Any], Callable[[], bool]]] = [
-        ("scaled to zero", _scaled(config, name, 0), lambda: not _replica_states(name)),
+        ("scaled to zero", scaled(config, name, 0), lambda: not replica_states(name)),
         (
             "scaled back to one",
-            _scaled(config, name, 1),
-            lambda: "RUNNING" in _replica_states(name),
+            scaled(config, name, 1),
+            lambda: "RUNNING" in replica_states(name),
         ),
-        ("removed", _without(config, name), lambda: name not in applications()),
-        ("added again", config, lambda: "RUNNING" in _replica_states(name)),
+        ("removed", without(config, name), lambda: name not in applications()),
+        ("added again", config, lambda: "RUNNING" in replica_states(name)),
     ]
     try:
         await asyncio.sleep(SETTLE_S)
         for title, variant, is_done in acts:
             drill.phases.append((time.monotonic() - begun_s, title))
             with step(f"{candidate} {title}", expected_s=60):
-                await asyncio.to_thread(_deploy, variant)
-                await _until(is_done)
+                await asyncio.to_thread(deploy_variant, variant)
+                await until(is_done)
                 await asyncio.sleep(SETTLE_S)
     finally:
         load.cancel()
@@ -118,7 +118,7 @@ async def _run(config: dict[str, Any], candidate: str) -> Drill:
     return drill
 
 
-def _scaled(config: dict[str, Any], name: str, num_replicas: int) -> dict[str, Any]:
+def scaled(config: dict[str, Any], name: str, num_replicas: int) -> dict[str, Any]:
     """Return the config with the candidate's autoscaling starting from a number of replicas."""
     changed = copy.deepcopy(config)
     for application in changed["applications"]:
@@ -128,23 +128,31 @@ def _scaled(config: dict[str, Any], name: str, num_replicas: int) -> dict[str, A
     return changed
 
 
-def _without(config: dict[str, Any], name: str) -> dict[str, Any]:
+def without(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the config without an application."""
     kept = [a for a in config["applications"] if a["name"] != name]
     return config | {"applications": kept}
 
 
-def _deploy(config: dict[str, Any]) -> None:
+def deploy_variant(config: dict[str, Any]) -> None:
+    """Deploy a config that stands in no file."""
     path = services.RUN / "drill.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     deploy(path)
 
 
-def _replica_states(name: str) -> list[str]:
+def replica_states(name: str) -> list[str]:
+    """Return the states of an application's replicas."""
     deployments = applications().get(name, {}).get("deployments", {})
     return [r["state"] for d in deployments.values() for r in d.get("replicas", [])]
 
 
-async def _until(is_done: Callable[[], bool]) -> None:
+async def until(is_done: Callable[[], bool]) -> None:
+    """Wait until a change took effect.
+
+    Raises:
+        ServiceError: If it does not within `PHASE_TIMEOUT_S`.
+    """
     deadline = time.monotonic() + PHASE_TIMEOUT_S
     while not await asyncio.to_thread(is_done):
         if time.monotonic() > deadline:

@@ -87,6 +87,11 @@ def alias_version(mlflow_uri: str, model: str, alias: str) -> str | None:
     return aliases.get(alias)
 
 
+def move_alias(mlflow_uri: str, model: str, alias: str, version: str) -> None:
+    """Let an alias name a version."""
+    _post(mlflow_uri, "registered-models/alias", name=model, alias=alias, version=version)
+
+
 def tags_of(mlflow_uri: str, model: str, version: str) -> dict[str, str]:
     """Return a version's tags."""
     found = _get(mlflow_uri, "model-versions/get", name=model, version=version)["model_version"]

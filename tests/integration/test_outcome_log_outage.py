@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deployments.outcomes import OutcomeRecorder
-from monitoring.outcome import Label
+from monitoring.outcome import LABEL_SCHEMA, Label
 from monitoring.outcome_log import SegmentWriter, SpoolLimits, read_table
 from monitoring.segment import Origin, segment_bytes
 from monitoring.segment_store import open_store, segment_key
@@ -97,13 +97,13 @@ def test_a_segment_of_other_rows_is_not_taken_for_ours(s3_root, tmp_path):
     writer.spool_now()
     writer._spool.seal()
     (file,) = writer._spool.sealed
-    table = read_spool_file(file.path).table
+    table = read_spool_file(file.path, LABEL_SCHEMA).table
     key = segment_key("labels", "2026-03-01", file.name)
     open_store(s3_root).put_new(key, segment_bytes(table, Origin(digest="another")))
     assert writer.flush() == 0
     assert writer.num_dropped == 1
     (aside,) = (tmp_path / "spool").rglob(".damaged/*.spool")
-    assert read_spool_file(aside).table.num_rows == 1
+    assert read_spool_file(aside, LABEL_SCHEMA).table.num_rows == 1
 
 
 async def features(_):

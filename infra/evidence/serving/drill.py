@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,13 @@ from infra.evidence.parts import figure, table
 from monitoring.log_reader import read_table
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from infra.evidence.entry import Entry
+
+ROWS_WITHIN_S = 15.0
+"""Within which the last rows of a drill are in the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +64,10 @@ def drill_table(result: dict[str, Any]) -> str:
     return table(
         ("drill", "measured"),
         (
-            (one["name"], "; ".join(f"{value:g} {name}" for name, value in one["figures"].items()))
+            (
+                one["name"],
+                "; ".join(f"{round(value, 3):g} {name}" for name, value in one["figures"].items()),
+            )
             for one in result["drills"]
         ),
     )
@@ -86,14 +94,19 @@ class Rows:
         return self.num_rows - len(self.status)
 
 
-def rows_since(log: Path, time: Any) -> Rows:  # noqa: ANN401 - a datetime
-    """Return the log's outcome rows since a time."""
-    found = read_table(
-        log,
-        "outcomes",
-        columns=["decision_id", "attempts", "status"],
-        filters=pc.field("time") >= time,
-    ).to_pylist()
+def rows_since(log: Path, began: datetime, *, num: int = 0) -> Rows:
+    """Return the log's outcome rows since a time, once there are so many or they stay out."""
+    deadline_s = time.monotonic() + ROWS_WITHIN_S
+    while True:
+        found = read_table(
+            log,
+            "outcomes",
+            columns=["decision_id", "attempts", "status"],
+            filters=pc.field("time") >= began,
+        ).to_pylist()
+        if len(found) >= num or time.monotonic() > deadline_s:
+            break
+        time.sleep(0.5)
     return Rows(
         attempts={row["decision_id"]: row["attempts"] for row in found},
         status={row["decision_id"]: row["status"] for row in found},

@@ -1,8 +1,8 @@
 """A light system for drills: the real router application before endpoints that fail as told.
 
-The endpoint is ``tests/upstream.py`` in a process of its own; each candidate is a model of it, which
-`Upstream.behave` makes good, slow or bad. No router version is registered: the dearest candidate
-that the request allows is asked first, then the others.
+The endpoint is ``tests/upstream.py`` in a process of its own; each candidate is a model of it,
+which `Upstream.behave` makes good, slow or bad. No router version is registered: the dearest
+candidate that the request allows is asked first, then the others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SETTINGS: dict[str, Any] = {
     "hedge_after_s": 1.0,
     "stall_s": 5.0,
     "eject_s": 2.0,
-    "max_in_flight": 40,
+    "max_in_flight": 20,
     "outcome_flush_s": 1.0,
 }
 """Of the router application, where they are not the defaults."""
@@ -96,7 +96,7 @@ def light_system() -> Iterator[Upstream]:
 
 
 def config(base_url: str) -> dict[str, Any]:
-    """Return the Serve config: the router as in the local system, six candidates behind one URL."""
+    """Return the Serve config: the local router, and six candidates behind one URL."""
     found: dict[str, Any] = yaml.safe_load(
         (services.ROOT / "infra" / "serve" / "local.yaml").read_text()
     )

@@ -1,6 +1,6 @@
 """Open-loop load on the running system, every third request streamed, and what came of each.
 
-No request waits for an answer to an earlier one, so a slow system is asked as often as a quick one.
+No request waits for an answer to an earlier one: a slow system is asked as often as a quick one.
 """
 
 from __future__ import annotations
@@ -186,7 +186,6 @@ def _of_headers(response: httpx.Response) -> dict[str, Any]:
         "decision_id": headers.get("x-pointsman-decision-id", ""),
         "answered_by": headers.get("x-pointsman-candidate", ""),
         "router_version": headers.get("x-pointsman-router-version", ""),
-        "policy": headers.get("x-pointsman-policy", ""),
         "retry_after": headers.get("retry-after", ""),
     }
 
@@ -203,14 +202,15 @@ async def _read_whole(response: httpx.Response) -> tuple[float, dict[str, Any]]:
     content = await response.aread()
     first_s = time.monotonic()
     try:
-        text = json.loads(content)["choices"][0]["message"]["content"]
+        answer = json.loads(content)
+        text = answer["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError):
         return first_s, {"error": "malformed"}
-    return first_s, {"text": text or "", "num_ends": 1}
+    return first_s, {"text": text or "", "num_ends": 1, "policy": answer["pointsman"]["policy"]}
 
 
 async def _read_stream(response: httpx.Response) -> tuple[float, dict[str, Any]]:
-    first_s, num_ends, error, pieces = None, 0, "", list[str]()
+    first_s, num_ends, error, policy, pieces = None, 0, "", "", list[str]()
     async for payload in _payloads(response):
         first_s = first_s or time.monotonic()
         if payload == "[DONE]":
@@ -219,11 +219,12 @@ async def _read_stream(response: httpx.Response) -> tuple[float, dict[str, Any]]
         event = json.loads(payload)
         if event.get("error"):
             error = "truncated"
+        policy = policy or event.get("pointsman", EMPTY).get("policy", "")
         for choice in event.get("choices") or []:
             pieces.append(choice.get("delta", EMPTY).get("content") or "")
     if num_ends != 1 and not error:
         error = f"{num_ends} ends"
-    told = {"text": "".join(pieces), "num_ends": num_ends, "error": error}
+    told = {"text": "".join(pieces), "num_ends": num_ends, "error": error, "policy": policy}
     return first_s or time.monotonic(), told
 
 
@@ -237,5 +238,3 @@ def quantile(values: Sequence[float], share: float) -> float:
     """Return a quantile, the next larger value where it falls between two; 0 of nothing."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
-
-

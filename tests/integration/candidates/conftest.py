@@ -70,4 +70,4 @@ async def make(upstream, clock):
 
     yield make_one
     for candidate in made:
-        await candidate._client.close()
+        await candidate.close()

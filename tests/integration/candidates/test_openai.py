@@ -237,3 +237,26 @@ async def test_a_card_is_checked_where_it_arrives(make):
     candidate.reconfigure(card)
     with pytest.raises(ValueError, match="context_window"):
         candidate.reconfigure(card | {"context_window": 0})
+
+
+@pytest.mark.parametrize("num_chars", [10, 3_000_000])
+async def test_a_body_of_any_size_arrives(make, upstream, num_chars):
+    """Whole, whether it is sent at once or piece by piece."""
+    await ask(make("good"), note="x" * num_chars)
+    assert upstream.seen.bodies[0]["note"] == "x" * num_chars
+
+
+async def test_integers_of_any_size_arrive(make, upstream):
+    """The endpoint may refuse them; we have no opinion."""
+    await ask(make("good"), seed=2**70)
+    assert upstream.seen.bodies[0]["seed"] == 2**70
+
+
+async def test_the_environments_proxy_is_used(make, upstream, monkeypatch):
+    """For endpoints that are not excepted; here the endpoint itself stands for one."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("http_proxy", upstream.url.removesuffix("/v1"))
+    candidate = make("good", base_url="http://vendor.invalid/v1")
+    await ask(candidate)
+    assert upstream.seen.headers[0]["host"] == "vendor.invalid"

@@ -223,13 +223,14 @@ class ScriptedDispatcher(Dispatcher):
         return Answer(candidate_id, pieces(), 0.0, lambda: None)
 
 
-async def call(dispatcher, ranking, *, log, within_s=5.0):
+async def call(dispatcher, ranking, *, log, within_s=5.0, **options):
     """Try the candidates in order, each with its own name in its body."""
     return await dispatcher.call(
         ranking,
         lambda name: {"model": name},
         deadline_s=time.monotonic() + within_s,
         log=log,
+        **options,
     )
 
 
@@ -370,6 +371,18 @@ def test_a_dead_engine_is_told_from_a_failure(error, kind):
     assert type(_failure(error)) is kind
 
 
+async def test_who_fails_is_asked_last_even_where_so_many_do_that_nobody_is_masked(log):
+    """Three of four are bad, which is a panic: the fourth is asked first."""
+    dispatcher = JudgingDispatcher({"a": CandidateDeadError("engine"), "d": 1})
+    for name in "abc":
+        dispatcher.ejection.fail(
+            dispatcher.ejection.begin(name, 0.0), time.monotonic(), is_fatal=True
+        )
+    assert dispatcher.ejected() == frozenset()
+    answer = await call(dispatcher, ["a", "b", "c", "d"], log=log, max_attempts=2)
+    assert (answer.candidate_id, log.attempts) == ("d", [])
+
+
 async def test_a_start_is_not_waited_for_where_another_can_answer():
     """The engine died and a new one takes a minute to start."""
     with pytest.raises(CandidateGoneError):
@@ -416,3 +429,21 @@ async def test_nobody_is_ejected_by_users_without_patience(log, ranking):
             await call(dispatcher, ranking, log=log, within_s=0.04)
         await asyncio.sleep(0.01)
     assert dispatcher.ejected() == frozenset()
+
+
+@pytest.mark.parametrize(("answers_others", "ejected"), [(False, {"a"}), (True, frozenset())])
+async def test_who_is_overtaken_is_ejected_if_it_was_silent_to_everybody(
+    log, answers_others, ejected
+):
+    """One that is merely slow answers others meanwhile."""
+    dispatcher = SilentDispatcher({"b": 1})
+    dispatcher._fair_wait_s = 1.0
+    dispatcher._race_rules = dataclasses.replace(dispatcher._race_rules, hedge_after_s=0.02)
+    for _ in range(3):
+        asking = asyncio.create_task(call(dispatcher, ["a", "b"], log=log))
+        await asyncio.sleep(0.01)
+        if answers_others:
+            dispatcher._answered_s["a"] = time.monotonic()
+        assert (await asking).candidate_id == "b"
+        await asyncio.sleep(0.01)
+    assert dispatcher.ejected() == ejected

@@ -76,6 +76,20 @@ def test_one_request_is_let_through_afterwards(ejection):
     assert not fail(ejection, "a", 7.0, times=2)
 
 
+@pytest.mark.parametrize(("is_trial", "ejected"), [(True, {"a"}), (False, frozenset())])
+def test_a_trial_whose_answer_breaks_off_ejects_at_once(ejection, is_trial, ejected):
+    """Another answer that does is one failure of three."""
+    fail(ejection, "a", 0.0, times=3)
+    trial = ejection.begin("a", 6.0)
+    ejection.answer(trial)
+    other = ejection.begin("a", 6.0)
+    ejection.answer(other)
+    assert ejection.fail(trial if is_trial else other, 7.0) is is_trial
+    assert ejection.ejected(POOL, 7.0) == ejected
+    ejection.succeed(ejection.begin("a", 8.0), 8.0)
+    assert ejection.ejected(POOL, 16.9) == ejected
+
+
 def test_a_trial_that_is_given_up_leaves_room_for_the_next(ejection):
     """The user left: nothing was learned."""
     fail(ejection, "a", 0.0, times=3)

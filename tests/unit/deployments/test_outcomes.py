@@ -1,8 +1,10 @@
 """The recorder writes what it took, and finds it again."""
 
+import asyncio
 import dataclasses
 import json
 import time
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ import pytest
 from deployments.exchange import Exchange
 from deployments.outcomes import OutcomeRecorder
 from deployments.protocol import parse_chat_request
-from monitoring.outcome import Status
+from monitoring.outcome import LABEL_SCHEMA, OUTCOME_SCHEMA, Label, Status
 from monitoring.outcome_log import read_table
+from monitoring.spool import read_spool_file
 from router.records import Decision, Pool, Refusal, Routing
 
 FEATURES_F = np.array([0.5, -1.0], dtype=np.float32)
@@ -63,7 +66,7 @@ def recorder(root, source=features):
 
 async def written(one, root):
     """Wait for pending rows, write them, and return the log."""
-    for task in list(one._pending):
+    for task in list(one._pending.values()):
         await task
     one._outcomes.flush()
     return read_table(root, "outcomes").to_pylist()
@@ -121,6 +124,54 @@ async def test_a_receipt_is_found_at_hand_and_in_the_log(tmp_path):
         assert receipt["refusals"] == [None, "no_profile"]
     assert one.knows("d1")
     assert not one.knows("d9")
+
+
+def label(decision_id):
+    """Return a label of a decision."""
+    return Label(time=datetime.now(UTC), decision_id=decision_id, score=0.5, source="user")
+
+
+def spooled(root, table, schema):
+    """Return the decisions whose rows would survive a kill of the process now."""
+    paths = (root / ".spool" / table).rglob("*.spool")
+    tables = [read_spool_file(path, schema).table for path in paths]
+    return [name for found in tables for name in found["decision_id"].to_pylist()]
+
+
+@pytest.mark.parametrize("decision", [ROUTED, PINNED], ids=["routed", "pinned"])
+async def test_a_label_does_not_outlive_its_outcome(tmp_path, decision):
+    """Killed once the label is acknowledged, or before, the label has its outcome beside it."""
+    computed = asyncio.Event()
+
+    async def late(question):
+        await computed.wait()
+        return await features(question)
+
+    one = recorder(tmp_path, late)
+    one.add_outcome(exchange(), Status.OK, decision)
+    adding = asyncio.create_task(one.add_labels([label(decision.decision_id)]))
+    if decision is PINNED:
+        await asyncio.sleep(0.05)
+        assert spooled(tmp_path, "labels", LABEL_SCHEMA) == []
+    computed.set()
+    await adding
+    for table, schema in (("outcomes", OUTCOME_SCHEMA), ("labels", LABEL_SCHEMA)):
+        assert spooled(tmp_path, table, schema) == [decision.decision_id]
+
+
+async def test_a_label_is_refused_while_its_outcome_cannot_be_kept(tmp_path):
+    """The disk takes no outcomes: the caller is told, and may try again."""
+    one = recorder(tmp_path)
+    obstacle = tmp_path / ".spool" / "outcomes"
+    obstacle.parent.mkdir()
+    obstacle.write_text("a file where the folder should be")
+    one.add_outcome(exchange(), Status.OK, ROUTED)
+    with pytest.raises(OSError, match="outcomes"):
+        await one.add_labels([label("d1")])
+    assert spooled(tmp_path, "labels", LABEL_SCHEMA) == []
+    obstacle.unlink()
+    await one.add_labels([label("d1")])
+    assert spooled(tmp_path, "outcomes", OUTCOME_SCHEMA) == ["d1"]
 
 
 UNPREDICTED = dataclasses.replace(

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from deployments.ejection import Ejection, EjectionRules
-from deployments.pool import PoolWatcher, read_pool
+from deployments.load import LoadMeter
+from deployments.pool import PoolWatcher, describe, is_start, read_pool, replica_states
 from router.records import Refusal
 
 CARD = {
@@ -68,6 +69,12 @@ def test_a_running_candidate_is_available():
     candidate = standing.candidate
     assert (candidate.id, candidate.max_images, candidate.context_window) == ("small", 2, 512)
     assert candidate.price.output_usd_per_mtok == 0.4
+
+
+def test_replicas_that_a_new_controller_has_not_asked_yet_serve():
+    """It was killed and restarted; they noticed nothing."""
+    standing = read_one(application("RECOVERING", "RECOVERING", target=2))
+    assert (standing.refusal, standing.num_running) == (None, 2)
 
 
 @pytest.mark.parametrize(
@@ -199,10 +206,18 @@ async def test_a_look_brings_the_pool(watcher, status):
 
 @pytest.mark.parametrize(
     ("code", "body"),
-    [(500, b"{}"), (200, b"<html>"), (404, b"not found"), (200, b"[]"), (200, b"null")],
+    [
+        (500, b"{}"),
+        (200, b"<html>"),
+        (404, b"not found"),
+        (200, b"[]"),
+        (200, b"null"),
+        (200, b"{}"),
+        (200, b'{"applications": {}}'),
+    ],
 )
 async def test_a_failed_look_keeps_the_pool_and_lets_it_age(watcher, status, code, body):
-    """An error, a page, no object at all: the last pool stays, older than before."""
+    """An error, a page, no object, a controller that is away: the last pool stays, and ages."""
     status.say(details(small=application("RUNNING")))
     await watcher.refresh()
     kept, age_s = watcher.pool, watcher.age_s()
@@ -267,3 +282,111 @@ async def test_a_refusal_of_serve_is_kept(status):
         await watcher._client.aclose()
     ejection.fail(ejection.begin("a", time.monotonic()), time.monotonic())
     assert watcher.pool.standing("a").refusal is Refusal.STARTING
+
+
+def scaled(value, *, scaling=None, engine=None, kind="vllm", max_ongoing=64):
+    """Return an application with what its block and Serve say of its size."""
+    value["deployed_app_config"]["args"] = {"kind": kind, "engine": engine or {}}
+    value["deployments"]["candidate"]["deployment_config"] = {
+        "max_ongoing_requests": max_ongoing,
+        "autoscaling_config": scaling,
+    }
+    return value
+
+
+SCALING = {"min_replicas": 0, "max_replicas": 3, "target_ongoing_requests": 16}
+
+
+def test_capacity_comes_from_the_block_and_from_serve():
+    """The engine's batch or Serve's limit, whichever is less; the card goes before both."""
+    one = application("RUNNING")
+    capacity = read_one(scaled(one, scaling=SCALING, engine={"max_num_seqs": 16})).capacity
+    assert (capacity.num_slots, capacity.max_ongoing) == (16, 64)
+    assert (capacity.max_replicas, capacity.target_ongoing) == (3, 16.0)
+    endpoint = scaled(application("RUNNING"), kind="openai", max_ongoing=256)
+    capacity = read_one(endpoint).capacity
+    assert (capacity.num_slots, capacity.max_replicas, capacity.start_s) == (256, None, 10.0)
+    stated = scaled(application("RUNNING", card=CARD | {"slots": 4, "start_s": 300}))
+    assert read_one(stated).capacity.num_slots == 4
+    assert read_one(stated).capacity.start_s == 300.0
+    assert read_one(application("RUNNING")).capacity.num_slots is None
+
+
+def test_a_fixed_number_of_no_replicas_never_starts():
+    """Only an autoscaler starts one by demand."""
+    assert read_one(scaled(application(target=0))).capacity.start_s is None
+    assert read_one(scaled(application(target=0), scaling=SCALING)).capacity.start_s == 120.0
+
+
+def test_a_wished_replica_starts_before_it_is_there():
+    """Serve has decided to start one and lists none yet."""
+    one = application(target=1)
+    one["deployments"]["candidate"]["status"] = "UPSCALING"
+    assert read_one(one).refusal is Refusal.STARTING
+
+
+def test_replica_states_by_candidate():
+    """For the timing of starts; other applications are left out."""
+    seen = details(small=application("RUNNING", "STARTING"), away=application(deployed=False))
+    assert replica_states(seen) == {"small": {"0": "RUNNING", "1": "STARTING"}}
+    assert replica_states({}) == {}
+
+
+@pytest.fixture
+async def loaded(status):
+    """Return a watcher of two candidates that know their size, its meter, and one cold."""
+    meter = LoadMeter()
+    status.say(
+        details(
+            small=scaled(application("RUNNING"), max_ongoing=2),
+            large=scaled(application("RUNNING"), max_ongoing=2),
+            away=scaled(application(target=0), scaling=SCALING),
+        )
+    )
+    with serving(status) as url:
+        watcher = PoolWatcher(url, load=meter)
+        await watcher.refresh()
+        await watcher._client.aclose()
+    return watcher, meter
+
+
+async def test_calls_under_way_are_in_the_pool_at_once(loaded):
+    """Without another look at Serve; the same pool while there are none."""
+    watcher, meter = loaded
+    assert watcher.pool is watcher.pool
+    meter.begin("small")
+    assert watcher.pool.standing("small").capacity.num_in_flight == 1
+    assert watcher.pool.standing("large").capacity.num_in_flight == 0
+    assert describe(watcher.pool)["capacity"]["small"]["in_flight"] == 1
+    meter.end("small")
+    assert watcher.pool.standing("small").capacity.num_in_flight == 0
+
+
+async def test_whoever_serve_would_let_wait_is_saturated(loaded):
+    """It is masked, but not for whoever has nobody else."""
+    watcher, meter = loaded
+    meter.begin("small")
+    meter.begin("small")
+    assert watcher.pool.standing("small").refusal is Refusal.SATURATED
+    assert watcher.pool.standing("large").refusal is None
+    assert watcher.unejected.standing("small").refusal is None
+
+
+async def test_a_start_that_is_soon_enough_may_be_waited_for(loaded):
+    """120 s by the block; the others stand as they are."""
+    watcher, _ = loaded
+    assert describe(watcher.pool)["capacity"]["away"]["start_s"] == 120.0
+    assert watcher.startable(60.0).standing("away").refusal is Refusal.COLD
+    soon = watcher.startable(120.0)
+    assert soon.standing("away").refusal is None
+    assert [is_start(soon, name) for name in ("small", "away", "nobody")] == [False, True, False]
+
+
+async def test_last_resorts_lift_ejections_first_and_then_starts(loaded):
+    """The second pool lets in only who is there by the deadline."""
+    watcher, _ = loaded
+    (first, unejected), (second, startable) = watcher.last_resorts(lambda: 200.0)
+    assert Refusal.EJECTED in first
+    assert Refusal.COLD in second
+    assert unejected().standing("away").refusal is Refusal.COLD
+    assert startable().standing("away").refusal is None

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.attempts import AllFailedError, Answer, CandidateFailedError, Log
-from deployments.race import HUNG, Race, RaceEvent, RaceRules
+from deployments.race import HUNG, SLOW, Race, RaceEvent, RaceRules
 from deployments.retry_budget import RetryBudget, RetryRules
 from router.errors import InvalidInputError
 
@@ -132,7 +132,7 @@ async def test_at_most_one_hedge():
     answer, _, events = await run(candidates, ["a", "b", "c"], Rules(hedge_after_s=0.02))
     assert (answer.candidate_id, candidates.asked) == ("a", ["a", "b"])
     assert events == [(RaceEvent.HEDGE, "b")]
-    assert candidates.stopped == {"b": ()}
+    assert candidates.stopped == {"b": (SLOW,)}
 
 
 async def test_a_quick_answer_is_not_hedged():

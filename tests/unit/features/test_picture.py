@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from router.errors import BadImageError
-from router.features.picture import THUMBNAIL_SIDE, PictureLimits, decode_picture
+from router.features.picture import (
+    THUMBNAIL_SIDE,
+    Picture,
+    PictureLimits,
+    check_picture,
+    decode_picture,
+)
 
 LIMITS = PictureLimits()
 KINDS = {
@@ -251,3 +257,42 @@ def test_altered_images_are_refused_or_read(sample, changes):
     except BadImageError:
         return
     assert max(picture.thumbnail.shape) <= THUMBNAIL_SIDE
+
+
+def check(data, **limits):
+    """Check under the default limits with some changed."""
+    return check_picture(data, limits=PictureLimits(**limits), field="messages.0")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_check_tells_what_decoding_tells(kind):
+    """Type, bytes and hash; where a format's end says nothing, the pixels as well."""
+    data = encode(halves(), kind)
+    checked, decoded = check(data), decode(data)
+    assert (checked.media_type, checked.data) == (decoded.media_type, decoded.data)
+    assert checked.sha256 == decoded.sha256
+    assert isinstance(checked, Picture) is (kind not in {"PNG", "JPEG"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_check_refuses_what_is_cut_short(kind):
+    """Every cut, as decoding does."""
+    data = encode(halves(), kind)
+    for length in range(0, len(data) - 1, 7):
+        with suppress(BadImageError):
+            decode(data[:length])
+            continue
+        with pytest.raises(BadImageError):
+            check(data[:length])
+
+
+def test_a_check_keeps_the_limits():
+    """Bytes, pixels and frames stand in the header."""
+    data = encode(halves())
+    for limits in ({"max_bytes": 20}, {"max_pixels": 799}):
+        with pytest.raises(BadImageError):
+            check(data, **limits)
+    frames = [halves(), halves().rotate(180), halves()]
+    moving = encode(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    with pytest.raises(BadImageError, match="frames"):
+        check(moving, max_frames=2)

@@ -27,6 +27,7 @@ DECISION = Decision(
     regret_usd=0.009,
     regret_quality=0.5,
     shadow_choice="large",
+    wanted="large",
     shadow_version="8",
     policy=Policy.EXPLORE,
     seed=2**62 + 1,

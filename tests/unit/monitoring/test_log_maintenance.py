@@ -19,7 +19,7 @@ from monitoring.log_maintenance import apply_deletions, compact, delete, retain
 from monitoring.log_reader import live_segments, read_table, scan
 from monitoring.outcome import OUTCOME_SCHEMA
 from monitoring.outcome_log import SegmentWriter
-from monitoring.segment import Origin, lay_out, segment_bytes
+from monitoring.segment import Origin, segment_bytes
 from monitoring.segment_merge import LogBusyError, groups_of_a_day, merge, remove_replaced
 from monitoring.segment_store import StoredFile, open_store, segment_key
 from router.errors import InvalidInputError
@@ -260,7 +260,7 @@ def test_a_column_of_a_newer_version_survives(log):
     log.write(1)
     schema = OUTCOME_SCHEMA.append(pa.field("mood", pa.string()))
     row = log._make(2).row() | {"mood": "good"}
-    table = pa.Table.from_batches([lay_out([row], schema)])
+    table = pa.Table.from_pylist([row], schema=schema)
     key = segment_key("outcomes", "2026-03-01", "newer-00000000")
     log.store.put_new(key, segment_bytes(table, Origin(digest="n")))
     compact(log.store, today=TODAY)

@@ -65,7 +65,7 @@ def test_what_did_not_happen_is_null(rejected):
     assert absent == {
         "tenant", "features", "max_cost_usd", "max_latency_s", "choice", "answered_by",
         "time_to_first_token_s", "input_tokens", "output_tokens", "cost_usd",
-        "shadow_choice", "shadow_version",
+        "shadow_choice", "shadow_version", "wanted",
     }  # fmt: skip
     assert row["quality_means"] == ()
 

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitoring.frames import frame_header
 from monitoring.outcome import LABEL_SCHEMA, OUTCOME_SCHEMA, Label
 from monitoring.outcome_log import TABLES, SegmentWriter, SpoolLimits, read_table, spool_folder
 from monitoring.spool import read_spool_file
@@ -225,7 +226,7 @@ def test_started_writers_spool_rows_as_they_come(tmp_path, outcome):
     while writer.num_spooled < 1 and time.monotonic() < deadline:
         time.sleep(0.001)
     (path,) = spooled(tmp_path)
-    assert read_spool_file(path).table.num_rows == 1
+    assert read_spool_file(path, OUTCOME_SCHEMA).table.num_rows == 1
     writer.append(outcome(2))
     writer.close()
     assert hashes(tmp_path) == []
@@ -245,22 +246,23 @@ def test_a_living_writers_rows_are_its_own(tmp_path, outcome):
     assert first.flush() == 1
 
 
-def test_safe_rows_are_synced_and_misfits_refused(tmp_path, label):
+@pytest.mark.parametrize("changes", [{"source": "\ud800"}, {"source": 5}, {"score": 1j}])
+def test_safe_rows_are_synced_and_misfits_refused(tmp_path, label, changes):
     """One offer with a value that fits no column is refused whole; its neighbour is kept."""
     writer = SegmentWriter(tmp_path, "labels", writer="one")
-    bad = writer.offer_durably([label(1), label(2, source="\ud800")])
+    bad = writer.offer_durably([label(1), label(2, **changes)])
     good = writer.offer_durably([label(3)])
     with pytest.raises(InvalidInputError, match="labels"):
         writer.settle(bad)
     writer.settle(good)
     assert good.is_safe
     (path,) = spooled(tmp_path)
-    assert read_spool_file(path).table["decision_id"].to_pylist() == ["d3"]
+    assert read_spool_file(path, LABEL_SCHEMA).table["decision_id"].to_pylist() == ["d3"]
 
 
 def test_a_full_spool_of_safe_rows_refuses_new_ones(tmp_path, label):
     """What was acknowledged is never dropped to make room."""
-    limits = SpoolLimits(max_spool_bytes=20_000, drops_oldest=False)
+    limits = SpoolLimits(max_spool_bytes=2000, drops_oldest=False)
     writer = SegmentWriter(tmp_path, "labels", writer="one", limits=limits)
 
     def is_taken(number):
@@ -280,21 +282,50 @@ def test_a_full_spool_of_safe_rows_refuses_new_ones(tmp_path, label):
     writer.settle(writer.offer_durably([label(1)]))
 
 
-def test_a_spool_file_without_its_columns_is_set_aside(tmp_path, outcome):
-    """The frame that names them was damaged: the rest goes on, and the loss is counted."""
+def test_a_spool_file_of_another_version_is_set_aside(tmp_path, outcome):
+    """Its frames are sound and hold no rows: the rest goes on, and the loss is counted."""
     writer = SegmentWriter(tmp_path, "outcomes", writer="one")
     for number in (1, 2):
         writer.append(outcome(number))
         writer.spool_now()
         writer._spool.seal()
+    payload = OUTCOME_SCHEMA.serialize().to_pybytes()
     first = spooled(tmp_path)[0]
-    data = bytearray(first.read_bytes())
-    data[30] ^= 1
-    first.write_bytes(data)
+    first.write_bytes(frame_header(memoryview(payload), 1) + payload)
     assert writer.flush() == 1
     assert hashes(tmp_path) == [2]
     assert writer.num_dropped == 1
     assert [path.parent.name for path in spooled(tmp_path)] == [".damaged"]
+
+
+def test_rows_that_the_disk_altered_are_counted(tmp_path, outcome):
+    """Of three frames the middle one is damaged: two rows are committed, one is known lost."""
+    writer = SegmentWriter(tmp_path, "outcomes", writer="one")
+    for number in (1, 2, 3):
+        writer.append(outcome(number))
+        writer.spool_now()
+    (path,) = spooled(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert writer.flush() == 2
+    assert hashes(tmp_path) == [1, 3]
+    assert writer.num_dropped == 1
+
+
+def test_misfits_are_counted_once_whatever_the_store_does(tmp_path, writer, outcome):
+    """A flush that fails after the rows were laid out counts nothing yet."""
+    obstacle = tmp_path / "outcomes"
+    obstacle.write_text("a file where the folder should be")
+    for row in (outcome(1), outcome(2, pool_age_s="old")):
+        writer.append(row)
+    for _ in range(2):
+        with pytest.raises(OSError, match="outcomes"):
+            writer.flush()
+    assert writer.num_dropped == 0
+    obstacle.unlink()
+    assert writer.flush() == 1
+    assert writer.num_dropped == 1
 
 
 def test_a_log_elsewhere_needs_a_local_spool(tmp_path):
@@ -309,10 +340,17 @@ def test_a_log_elsewhere_needs_a_local_spool(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"query_sha256": "\ud800"}, {"pool_age_s": "old"}, {"requested_model": 5}]
+    "changes",
+    [
+        {"query_sha256": "\ud800"},
+        {"pool_age_s": "old"},
+        {"requested_model": 5},
+        {"pool_age_s": 1j},
+        {"pool_age_s": 1 << 64},
+    ],
 )
 def test_a_row_that_fits_no_column_takes_no_other_with_it(tmp_path, writer, outcome, changes):
-    """Half a surrogate pair, a word for a number: that row is dropped and counted."""
+    """Half a surrogate pair, a word for a number, no number at all: that row is counted."""
     for row in (outcome(1), outcome(2, **changes), outcome(3)):
         writer.append(row)
     assert writer.flush() == 2

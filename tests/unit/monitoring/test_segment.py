@@ -1,12 +1,13 @@
 """A segment says where its rows came from, and lies where its date is."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.outcome import OUTCOME_SCHEMA
-from monitoring.segment import Origin, by_date, lay_out, parquet_options, segment_bytes
+from monitoring.segment import Origin, by_date, parquet_options, segment_bytes
 
 names = st.sets(
     st.one_of(
@@ -37,8 +38,8 @@ def test_a_file_of_another_writer_has_no_origin():
 
 
 def test_a_segment_carries_its_origin_and_its_rows(outcome):
-    """Rows come back in order; texts have a dictionary, features split bytes, pages checksums."""
-    table = pa.Table.from_batches([lay_out([outcome(n).row() for n in range(3)], OUTCOME_SCHEMA)])
+    """Rows come back in order; texts have a dictionary, pages checksums."""
+    table = pa.Table.from_pylist([outcome(n).row() for n in range(3)], schema=OUTCOME_SCHEMA)
     origin = Origin(digest="abc", replaces=frozenset({"merged-00000001"}))
     found = pq.ParquetFile(
         pa.BufferReader(segment_bytes(table, origin)), page_checksum_verification=True
@@ -47,10 +48,24 @@ def test_a_segment_carries_its_origin_and_its_rows(outcome):
     assert found.read().equals(table)
     columns = [found.metadata.row_group(0).column(n) for n in range(found.metadata.num_columns)]
     by_path = {column.path_in_schema: column for column in columns}
-    assert "BYTE_STREAM_SPLIT" in by_path["features.list.element"].encodings
     assert "RLE_DICTIONARY" in by_path["candidate_ids.list.element"].encodings
     assert not by_path["features.list.element"].is_stats_set
     assert by_path["time"].is_stats_set
+
+
+def test_what_is_to_stay_is_packed_tighter(outcome):
+    """Merged features have their bytes split and take less room than fresh ones."""
+    features_F = np.random.default_rng(0).standard_normal(1000, np.float32)
+    row = outcome().row() | {"features": features_F}
+    table = pa.Table.from_pylist([row] * 50, schema=OUTCOME_SCHEMA)
+    merged = pa.BufferOutputStream()
+    pq.write_table(table, merged, **parquet_options(OUTCOME_SCHEMA))
+    data = merged.getvalue()
+    found = pq.ParquetFile(pa.BufferReader(data))
+    columns = [found.metadata.row_group(0).column(n) for n in range(found.metadata.num_columns)]
+    encodings = {column.path_in_schema: column.encodings for column in columns}
+    assert "BYTE_STREAM_SPLIT" in encodings["features.list.element"]
+    assert data.size < len(segment_bytes(table, Origin(digest="")))
 
 
 def test_options_know_columns_that_a_newer_version_added():
@@ -62,7 +77,7 @@ def test_options_know_columns_that_a_newer_version_added():
 def test_rows_are_parted_by_utc_date(outcome):
     """In the order of the dates, whatever the order of the rows."""
     rows = [outcome(n, days=days).row() for n, days in enumerate((1, 0, 1, -1))]
-    table = pa.Table.from_batches([lay_out(rows, OUTCOME_SCHEMA)])
+    table = pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
     parted = {date: part["query_sha256"].to_pylist() for date, part in by_date(table)}
     assert list(parted) == ["2026-02-28", "2026-03-01", "2026-03-02"]
     assert [int(text, 16) for text in parted["2026-03-02"]] == [0, 2]

@@ -4,9 +4,15 @@ import json
 
 import pytest
 
-from deployments.attempts import CandidateBusyError, CandidateFailedError
-from deployments.candidates.fault import Fault, FaultKind, fault_of, told_fault
-from deployments.dispatch import _chain, _raise_error
+from deployments.attempts import CandidateBusyError, CandidateDeadError, CandidateFailedError
+from deployments.candidates.fault import (
+    Fault,
+    FaultKind,
+    engine_failure,
+    fault_of,
+    told_fault,
+)
+from deployments.dispatch import _chain, _failure, _raise_error
 from deployments.protocol import read_events
 from router.errors import CandidateReplyError, InvalidInputError
 
@@ -31,6 +37,20 @@ async def test_dispatch_tells_each_kind(kind, stream):
     with pytest.raises(KINDS.get(kind, CandidateFailedError), match="why") as caught:
         _raise_error(event)
     assert (kind.value in str(caught.value)) is (kind is not FaultKind.BAD_REQUEST)
+
+
+class EngineDeadError(Exception):
+    """As vLLM names its own."""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_dead_engine_is_told_in_words(stream):
+    """Dispatch knows it by its name, and needs nothing of vLLM to read it."""
+    text = engine_failure(EngineDeadError("see the stack trace"), is_stream=stream)
+    (event,) = [e async for e in read_events(pieces(text))] if stream else [json.loads(text)]
+    with pytest.raises(CandidateFailedError, match="EngineDeadError: see") as caught:
+        _raise_error(event)
+    assert type(_failure(caught.value)) is CandidateDeadError
 
 
 def test_a_busy_one_says_for_how_long():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from deployments.protocol import ChatCall, ImageRef, parse_chat_request
 from deployments.protocol.call import ENGINE_FIELDS
 from router.errors import InvalidInputError
-from router.features.picture import Picture
+from router.features.picture import EncodedPicture, Picture
 from router.records import QueryShape, Routing
 
 IMAGE_URL = "https://example.com/cat.png?token=secret"
@@ -308,3 +308,19 @@ def test_nothing_but_a_call_or_a_callers_error_comes_out(body):
     assert isinstance(call, ChatCall)
     sent = call.candidate_body([picture(b"x")] * len(call.image_refs), "a")
     json.dumps(sent, ensure_ascii=False, allow_nan=False).encode()
+
+
+def test_a_data_url_goes_on_as_it_came():
+    """If it says the true type; else it is written anew."""
+    picture = EncodedPicture(sha256="", media_type="image/png", data=b"pixels")
+    for sent, told in (
+        ("data:image/png;base64,cGl4ZWxz", "data:image/png;base64,cGl4ZWxz"),
+        ("data:image/jpeg;base64,cGl4ZWxz", "data:image/png;base64,cGl4ZWxz"),
+        ("data:image/png;base64,cGl4\nZWxz", "data:image/png;base64,cGl4ZWxz"),
+        ("https://example.com/a.png", "data:image/png;base64,cGl4ZWxz"),
+    ):
+        parts = [{"type": "image_url", "image_url": {"url": sent}}]
+        body = {"model": "m", "messages": [{"role": "user", "content": parts}]}
+        call = parse_chat_request(json.dumps(body).encode())
+        (message,) = call.candidate_body([picture], "m")["messages"]
+        assert message["content"][0]["image_url"]["url"] == told

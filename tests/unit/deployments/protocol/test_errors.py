@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 
+from deployments.attempts import AllFailedError
 from deployments.protocol import error_reply
 from router.errors import (
     ArtifactError,
@@ -43,6 +44,14 @@ def test_no_candidate_says_when_to_ask_again():
     assert reply.body["error"]["code"] == "no_candidate_available"
     assert reply.body["error"]["refusals"] == {"small": "ejected"}
     assert "small: ejected" in reply.body["error"]["message"]
+
+
+def test_failed_attempts_are_worth_another_try():
+    """What the candidates said stays in the log."""
+    reply = error_reply(AllFailedError("no candidate answered (10.0.0.3: broken)"))
+    assert (reply.status, reply.headers) == (503, {"retry-after": "2"})
+    assert reply.body["error"]["code"] == "upstream_failed"
+    assert "10.0.0.3" not in reply.body["error"]["message"]
 
 
 @pytest.mark.parametrize(
