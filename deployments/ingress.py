@@ -88,6 +88,7 @@ class Ingress:
             settings.outcome_log,
             flush_s=settings.outcome_flush_s,
             features=self._features,
+            features_share=settings.pinned_features_share,
             spool=settings.outcome_log_spool,
             max_spool_bytes=settings.outcome_log_spool_bytes,
         )

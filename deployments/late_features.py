@@ -24,17 +24,18 @@ if TYPE_CHECKING:
 
     from deployments.exchange import Exchange
 
-SHARE = 0.05
+SHARE = 0.5
 """Of the time that one encoder may work on this, in the long run."""
 
-BURST_S = 60.0
-"""Of such time that may be saved up: 2000 questions with a picture, at 30 ms each."""
+BURST_S = 600.0
+"""Of such time that may be saved up: 20,000 questions with a picture, at 30 ms each, which is more
+than a calibration asks."""
 
 NICENESS = 10
 """Of the thread that decodes pictures: requests that somebody waits for go first."""
 
-MAX_WAITING = 64
-"""Questions; at 30 ms each the last of them waits 2 s."""
+MAX_WAITING = 256
+"""Questions; at 30 ms each the last of them waits 8 s."""
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 """Of the pictures of the questions that wait."""
@@ -45,6 +46,7 @@ class LateFeatures:
 
     Args:
         compute: Asks the router for them.
+        share: Of one encoder's time; none at all if 0.
         clock_s: A monotonic clock.
     """
 
@@ -52,16 +54,18 @@ class LateFeatures:
         self,
         compute: Callable[[Question], Awaitable[tuple[str, NDArray[np.float32]]]],
         *,
+        share: float = SHARE,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start with all of the burst."""
+        self._share = share
         self._compute = compute
         self._clock_s = clock_s
         self._turn = asyncio.Lock()
         self._decoder = ThreadPoolExecutor(
             1, thread_name_prefix="pointsman-decode", initializer=_give_way
         )
-        self._left_s = BURST_S
+        self._left_s = BURST_S if share else 0.0
         self._seen_s = clock_s()
         self._num_waiting = 0
         self._num_bytes = 0
@@ -101,7 +105,7 @@ class LateFeatures:
     def _balance_s(self) -> float:
         """Return the time that is left now."""
         now_s = self._clock_s()
-        self._left_s = min(BURST_S, self._left_s + SHARE * (now_s - self._seen_s))
+        self._left_s = min(BURST_S, self._left_s + self._share * (now_s - self._seen_s))
         self._seen_s = now_s
         return self._left_s
 

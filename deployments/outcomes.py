@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from deployments.late_features import LateFeatures
+from deployments.late_features import SHARE, LateFeatures
 from monitoring.outcome import OUTCOME_SCHEMA
 from monitoring.outcome_log import SegmentWriter, SpoolLimits, read_table
 from router.records import Policy
@@ -49,6 +49,7 @@ class OutcomeRecorder:
         root: The outcome log: a folder, or ``s3://bucket/prefix``.
         flush_s: Seconds between segments.
         features: Computes the features of a question whose decision was made without them.
+        features_share: Of one encoder's time, for that.
         spool: Local folder of rows that are not in the log yet; ``<root>/.spool`` if None.
         max_spool_bytes: Most that may lie there of outcomes, and of labels. Beyond it the oldest
             outcomes are dropped; labels, which were acknowledged, never are: new ones are refused.
@@ -60,6 +61,7 @@ class OutcomeRecorder:
         *,
         flush_s: float,
         features: Callable[[Question], Awaitable[tuple[str, NDArray[np.float32]]]],
+        features_share: float = SHARE,
         spool: Path | None = None,
         max_spool_bytes: int = 1 << 30,
     ) -> None:
@@ -67,7 +69,7 @@ class OutcomeRecorder:
         writer = f"{socket.gethostname()}-{os.getpid()}"
         self._root = root
         self._flush_s = flush_s
-        self._late = LateFeatures(features)
+        self._late = LateFeatures(features, share=features_share)
         self._outcomes, self._labels = (
             SegmentWriter(
                 root,

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from deployments.late_features import SHARE
 from monitoring.outcome_log import spool_folder
 from router.exploration import Draw
 from router.probation import MIN_CAUTION
@@ -147,6 +148,10 @@ class RouterSettings(BaseModel):
 
     eject_max_share: float = Field(default=0.5, ge=0, le=1)
     """Most of the pool that is ejected at once."""
+
+    pinned_features_share: float = Field(default=SHARE, ge=0, le=1)
+    """Most of one encoder's time that goes, after the answer, into features of pinned requests, of
+    which learning cannot do without. Rows beyond it are logged without features, and counted."""
 
     wake_regret: float | None = Field(default=1.0, gt=0)
     """Utility lost within a minute for want of a candidate's replicas, after which an ingress

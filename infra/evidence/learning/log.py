@@ -183,8 +183,8 @@ more, which no request of Pointsman's is: it shows the cost at its largest. *tex
 question, *picture* decodes and embeds a picture of 640 x 480 besides, neither seen before, as
 every routed request must. *picture* is the denominator of the line. A real request also has an
 HTTP server, two hops between processes, a decision and a candidate, so recording is a smaller
-share of it. One request comes after the other, so that most rows have a frame of the spool to
-themselves, which costs ten times what it does where hundreds come in a second.
+share of it. One request comes after the other, so that most rows have a frame of the spool and a
+wake-up of its thread to themselves.
 
 {_loads_table(result)}
 

@@ -44,7 +44,7 @@ SETTINGS: dict[str, Any] = {
 }
 """Of the router application, where they are not the defaults."""
 
-RETRY_SHARE, RETRY_MIN_PER_S, RETRY_WINDOW_S = 0.2, 1.0, 10.0
+RETRY_SHARE, RETRY_MIN_PER_S = 0.2, 1.0
 """The retry budget, which is the default one."""
 
 

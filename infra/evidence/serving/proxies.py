@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from deployments.late_features import SHARE
 from infra.evidence.parts import figure, table
 from infra.evidence.serving.proxy_load import Payloads, compare, flow
 from infra.evidence.serving.proxy_sides import (
@@ -38,9 +37,8 @@ KINDS = ("text", "image")
 CONCURRENCIES = (1, 8)
 NUM_ROUNDS = 4
 TURN_S = 8.0
-WARM_UP_S = 90.0
-"""For each side. Pointsman spends what it had saved up for features of pinned requests: a minute
-of one encoder's time."""
+WARM_UP_S = 20.0
+"""For each side: connections open and caches fill."""
 
 MINUTES = 20.0
 SAMPLE_EVERY_S = 10.0
@@ -238,9 +236,8 @@ image a JPEG of its own that is 200 kB as base64. Closed loop; turns of {TURN_S:
 {table(SPEED_HEADER, _rows(result))}
 
 CPU seconds of a core for 1000 requests, by process. Requests pass through HAProxy, ingress and
-candidate; only these are in the figure above. The router computes features of pinned requests
-for learning: for a minute at most after a quiet time, which the {WARM_UP_S:g} s of load before the
-first turn use up, and for {100 * SHARE:g} % of the time in the long run. The rest is Ray's
+candidate; only these are in the figure above. Features of pinned requests, which learning alone
+needs, are off (`pinned_features_share: 0`); LiteLLM has nothing of the kind. The rest is Ray's
 housekeeping, which goes on without requests too.
 
 {table(CPU_HEADER, _cpu_rows(result))}

@@ -140,6 +140,7 @@ def pointsman_config(base_url: str) -> dict[str, Any]:
         "outcome_log": str(FOLDER / "outcomes"),
         "registry_model": "pointsman-router-proxies",
         "explore_state": str(FOLDER / "exploration"),
+        "pinned_features_share": 0.0,
     }
     card = {
         "price": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 2.0},

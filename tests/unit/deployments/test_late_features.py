@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from deployments.exchange import Exchange
-from deployments.late_features import BURST_S, MAX_WAITING, SHARE, LateFeatures
+from deployments.late_features import BURST_S, MAX_WAITING, LateFeatures
 from deployments.protocol import parse_chat_request
 from router.errors import BadImageError
 from router.features.picture import PictureLimits, check_picture
@@ -90,17 +90,22 @@ async def test_one_is_computed_at_a_time():
 
 
 async def test_time_is_saved_up_and_runs_out():
-    """A burst of 60 s, then a tenth of the time."""
-    router = Router(takes_s=1.0)
-    late = LateFeatures(router.features, clock_s=router.clock_s)
+    """A burst, then a tenth of the time."""
+    router = Router(takes_s=10.0)
+    late = LateFeatures(router.features, share=0.1, clock_s=router.clock_s)
     told = [await late.of(exchange()) for _ in range(200)]
     num_told = sum(one is not None for one in told)
-    assert num_told == pytest.approx(BURST_S / (1 - SHARE), abs=2)
+    assert num_told == pytest.approx(BURST_S / 10.0 / (1 - 0.1), abs=2)
     assert not late.has_room()
-    router.now_s += 10.0 / SHARE
+    router.now_s += 1000.0
     assert late.has_room()
     told = [await late.of(exchange()) for _ in range(50)]
-    assert sum(one is not None for one in told) == pytest.approx(10 / (1 - SHARE), abs=2)
+    assert sum(one is not None for one in told) == pytest.approx(10 / (1 - 0.1), abs=2)
+
+
+async def test_a_share_of_nothing_leaves_no_room():
+    """Nor is there a burst."""
+    assert not LateFeatures(Router().features, share=0.0).has_room()
 
 
 async def test_few_wait():
