@@ -226,8 +226,7 @@ class Ingress:
     @http.get("/readyz")
     async def readyz(self) -> Response:
         """Tell whether a question can be answered now."""
-        pool = self._watcher.pool
-        router = await self._router_status()
+        pool, router = self._watcher.pool, await self._router_status()
         is_ready = any(s.refusal is None for s in pool.standings) and "error" not in router
         body = {
             "ready": is_ready,
