@@ -18,7 +18,9 @@ import numpy as np
 import ray
 import torch
 from ray import train
+from ray.train import ControllerError
 from ray.train.torch import TorchTrainer
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from router.artifact import RouterArtifact, save_artifact
 from training.crossfit import Crew
@@ -72,17 +74,27 @@ def train_on_ray(job: TrainJob, *, storage: Path, num_workers: int = 1) -> Path:
     def worker() -> None:
         fit_as_worker(ray.get(shared), folder)
 
-    TorchTrainer(
-        worker,
-        scaling_config=train.ScalingConfig(
-            num_workers=num_workers, resources_per_worker={"CPU": 1}
-        ),
-        run_config=train.RunConfig(
-            name=job.config.version,
-            storage_path=str(storage / "runs"),
-            failure_config=train.FailureConfig(max_failures=MAX_FAILURES),
-        ),
-    ).fit()
+    # A worker that dies while Ray sets its group up is a failure of Ray's controller, which Ray
+    # does not retry; a run of the same name goes on from its last checkpoint.
+    @retry(
+        retry=retry_if_exception_type(ControllerError),
+        stop=stop_after_attempt(1 + MAX_FAILURES),
+        reraise=True,
+    )
+    def fit() -> None:
+        TorchTrainer(
+            worker,
+            scaling_config=train.ScalingConfig(
+                num_workers=num_workers, resources_per_worker={"CPU": 1}
+            ),
+            run_config=train.RunConfig(
+                name=job.config.version,
+                storage_path=str(storage / "runs"),
+                failure_config=train.FailureConfig(max_failures=MAX_FAILURES),
+            ),
+        ).fit()
+
+    fit()
     return folder
 
 
