@@ -11,6 +11,7 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pyarrow.compute as pc
 
 from deployments.late_features import SHARE, LateFeatures
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pointsman.outcomes")
 
 NUM_RECENT = 20_000
-"""Receipts kept at hand; older ones are looked up in the log."""
+"""Receipts kept at hand, as JSON of 1 kB each, which no garbage collection walks through; older
+ones are looked up in the log."""
 
 _FEATURES_S = 10.0
 """Longest wait for features that a decision was made without; labels of it wait too."""
@@ -84,7 +86,7 @@ class OutcomeRecorder:
         # process, waiting.
         self._shipper = ThreadPoolExecutor(1, thread_name_prefix="pointsman-ship")
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="pointsman-sync")
-        self._recent: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._recent: OrderedDict[str, bytes] = OrderedDict()
         self._pending: dict[str, asyncio.Task[None]] = {}
         self._num_without_features = 0
 
@@ -93,7 +95,7 @@ class OutcomeRecorder:
         outcome = exchange.outcome(status, decision)
         row = outcome.row()
         row.pop("features")
-        self._recent[decision.decision_id] = row
+        self._recent[decision.decision_id] = orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
         while len(self._recent) > NUM_RECENT:
             self._recent.popitem(last=False)
         if decision.features_F is not None:
@@ -157,7 +159,8 @@ class OutcomeRecorder:
     def find(self, decision_id: str) -> dict[str, Any] | None:
         """Return the outcome row of a decision, without its features."""
         if (recent := self._recent.get(decision_id)) is not None:
-            return _plain(recent)
+            found: dict[str, Any] = orjson.loads(recent)
+            return found
         columns = [name for name in OUTCOME_SCHEMA.names if name != "features"]
         rows = read_table(
             self._root,

@@ -15,32 +15,26 @@ NAME = "direct"
 ROUTE_PREFIX = "/direct"
 
 
-class DirectIngress(OpenAiIngress):
-    """Ray's ingress, with handles to deployments of other applications.
-
-    Args:
-        candidate_ids: Whose replicas it calls.
-    """
-
-    def __init__(self, candidate_ids: list[str]) -> None:
-        """Open the handles."""
-        super().__init__(
-            {
-                name: serve.get_deployment_handle(DEPLOYMENT_NAME, f"candidate-{name}")
-                for name in candidate_ids
-            },
-            {name: ModelCard(id=name, object="model", owned_by="zoo") for name in candidate_ids},
-        )
-
-
 def build(args: dict[str, list[str]]) -> serve.Application:
     """Return the application; ``args["candidate_ids"]`` says whose replicas it calls."""
+    names = args["candidate_ids"]
     deployment = serve.deployment(
-        make_fastapi_ingress(DirectIngress),
+        make_fastapi_ingress(OpenAiIngress),
         name="direct",
         num_replicas=1,
         max_ongoing_requests=512,
         ray_actor_options={"num_cpus": 0.1},
     )
-    application: serve.Application = deployment.bind(args["candidate_ids"])
+    application: serve.Application = deployment.bind(
+        llm_deployments={
+            name: serve.get_deployment_handle(DEPLOYMENT_NAME, f"candidate-{name}")
+            for name in names
+        },
+        model_cards={
+            name: ModelCard(
+                id=name, object="model", owned_by="zoo", permission=[], metadata={"engine": "vllm"}
+            )
+            for name in names
+        },
+    )
     return application

@@ -56,8 +56,8 @@ class Timed:
 
 def run(requests: int = NUM_QUESTIONS) -> dict[str, Any]:
     """Measure; the system stays up."""
-    names = _deploy_direct()
     try:
+        names = _deploy_direct()
         loads = [
             asyncio.run(_compare(concurrency, requests, names)) for concurrency in CONCURRENCIES
         ]
