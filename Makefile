@@ -5,7 +5,7 @@ CONFIG ?= infra/serve/local.yaml
 DATA ?= ../shared/data/routing
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo up down test test-fast check fmt lint types imports bench bench-router bench-learning docs docs-check zoo lock clean help
+.PHONY: setup demo up down test test-fast check fmt lint types imports bench bench-router bench-learning bench-serving docs docs-check zoo lock clean help
 
 setup: ## Install the locked packages and the encoders into .venv and .cache
 	@$(PYTHON) -m infra.environment
@@ -49,8 +49,11 @@ bench: setup ## Measure the main job's figures on the system that `make demo` le
 bench-router: setup ## Measure the router on published outcomes in DATA (about forty minutes); writes docs/evidence
 	OMP_NUM_THREADS=1 $(BIN)/python -m infra.evidence.router --data $(DATA)
 
-bench-learning: setup ## Measure one PART of learning (loop, newcomer, promotion, studies, log, scale, kills)
+bench-learning: setup ## Measure one PART of learning (loop, newcomer, studies, promotion, kills, replicas, log, scale)
 	$(BIN)/python -m infra.evidence.learning --part $(PART)
+
+bench-serving: setup ## Measure one PART of serving (overhead, proxies, changes, drills, soak)
+	$(BIN)/python -m infra.evidence.serving --part $(PART)
 
 docs: setup ## Write the generated parts of the documents
 	$(BIN)/python -m infra.docs
