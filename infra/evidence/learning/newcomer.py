@@ -190,7 +190,8 @@ def section(result: dict[str, Any]) -> str:
 The pool of four ({COPIED} twice, at two prices) answered {result["quality"]["without"]:.1%} of
 the test questions right. `{NEWCOMER}` was added as one more block and profiled by
 `training.profiling`. It then stood at `{standing["stage"]}`, eligible for
-{standing["cap"] or 1.0:.0%} of the queries. {result.get("num_live", 0):,} labelled questions of
+{standing["cap"] or 1.0:.0%} of the queries, with the default `probation_caution`, by which it is
+tried where it may be the best. {result.get("num_live", 0):,} labelled questions of
 live traffic came before the retrain.
 
 {table(("when", "share of its speciality", "share of the rest", "quality of all"), rows)}
