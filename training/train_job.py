@@ -17,10 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 import torch
-from ray import train
+from ray import PlacementGroupID, train
 from ray.train import ControllerError
 from ray.train.torch import TorchTrainer
-from tenacity import retry, retry_if_exception_type, stop_after_attempt
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group_table,
+    remove_placement_group,
+)
+from tenacity import RetryCallState, retry, retry_if_exception_type, stop_after_attempt
 
 from router.artifact import RouterArtifact, save_artifact
 from training.crossfit import Crew
@@ -79,6 +84,7 @@ def train_on_ray(job: TrainJob, *, storage: Path, num_workers: int = 1) -> Path:
     @retry(
         retry=retry_if_exception_type(ControllerError),
         stop=stop_after_attempt(1 + MAX_FAILURES),
+        before_sleep=_free_reserved,
         reraise=True,
     )
     def fit() -> None:
@@ -96,6 +102,17 @@ def train_on_ray(job: TrainJob, *, storage: Path, num_workers: int = 1) -> Path:
 
     fit()
     return folder
+
+
+def _free_reserved(_: RetryCallState) -> None:
+    """Free what this job has reserved: Ray keeps the group whose set-up failed.
+
+    With two such groups on two cores the next attempt waited forever.
+    """
+    job_id = ray.get_runtime_context().get_job_id()
+    for name, found in placement_group_table().items():
+        if name.endswith(job_id) and found["state"] != "REMOVED":  # an id ends with its job's
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
 
 
 def fit_as_worker(job: TrainJob, folder: Path) -> None:
