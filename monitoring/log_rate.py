@@ -68,7 +68,7 @@ def measure_rate(
         seed: Of the features.
     """
     rng = np.random.default_rng(seed)
-    rows = [_outcome(n, rng.standard_normal(num_features, np.float32)) for n in range(512)]
+    rows = [made_up_outcome(n, rng.standard_normal(num_features, np.float32)) for n in range(512)]
     writer = SegmentWriter(root, "outcomes", writer="rate", spool=spool)
     append_s = spool_s = commit_s = 0.0
     started_s = time.perf_counter()
@@ -96,7 +96,8 @@ def measure_rate(
     )
 
 
-def _outcome(number: int, features_F: np.ndarray) -> Outcome:
+def made_up_outcome(number: int, features_F: np.ndarray) -> Outcome:
+    """Return the outcome of a routed request, one of its own for each number."""
     count = len(_CANDIDATES)
     decision = Decision(
         decision_id=f"dec_{number:024x}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import json
 import time
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from PIL import Image
 
 from deployments.outcomes import OutcomeRecorder
 from deployments.protocol import parse_chat_request
-from monitoring.outcome import Attempt, Outcome, Status, Timing, Usage
+from monitoring.log_rate import made_up_outcome
+from monitoring.outcome import Status
 from router.features.picture import PictureLimits, decode_picture
-from router.records import Decision, Routing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 
     from deployments.protocol import ChatCall
     from deployments.router_deployment import Question
+    from monitoring.outcome import Outcome
     from router.features.extract import FeatureExtractor
+    from router.records import Decision
 
-CANDIDATES = ("reader", "charter", "scene", "generalist")
 NUM_TURNS = 6
 """Each with and without, so that what the machine does besides falls on both."""
 
@@ -84,22 +86,16 @@ class _Finished:
     """A request at its end, as far as the recorder asks."""
 
     call: ChatCall
+    made_up: Outcome
 
     def outcome(self, status: Status, decision: Decision) -> Outcome:
         """Return the request's outcome."""
-        return Outcome(
+        return dataclasses.replace(
+            self.made_up,
             time=datetime.now(UTC),
             decision=decision,
             shape=self.call.shape,
-            routing=Routing(),
-            query_sha256="0" * 64,
-            requested_model="auto",
-            pool_age_s=0.25,
-            attempts=(Attempt(candidate_id="scene", started_s=0.01, duration_s=0.5),),
-            answered_by="scene",
             status=status,
-            timing=Timing(latency_s=0.5, decide_s=0.005, time_to_first_token_s=0.1),
-            usage=Usage(input_tokens=120, output_tokens=8, cost_usd=0.0003),
         )
 
 
@@ -186,35 +182,16 @@ def _application(
         if kind != "bare":
             extractor.extract(call.question_text, pictures)
         n = next(number)
-        decision = _decision(n, features[n % len(features)])
+        made_up = made_up_outcome(n, features[n % len(features)])
+        decision = made_up.decision
         if recorder is not None:
             began_s = time.thread_time()
-            finished: Any = _Finished(call)
+            finished: Any = _Finished(call, made_up)
             recorder.add_outcome(finished, Status.OK, decision)
             calls_s.append(time.thread_time() - began_s)
         return JSONResponse({"id": decision.decision_id, "choices": [{"index": 0}]})
 
     return application
-
-
-def _decision(number: int, features_F: NDArray[np.float32]) -> Decision:
-    count = len(CANDIDATES)
-    return Decision(
-        decision_id=f"dec_{number:024x}",
-        router_version="12",
-        feature_schema_hash="f" * 64,
-        candidate_ids=CANDIDATES,
-        refusals=(None,) * count,
-        quality_means=(0.25, 0.5, 0.75, 0.5),
-        quality_stds=(0.125,) * count,
-        costs_usd=(0.001,) * count,
-        latencies_s=(0.5,) * count,
-        utilities=(0.25, 0.5, 0.75, 0.5),
-        choice="scene",
-        propensity=0.95,
-        seed=number,
-        features_F=features_F,
-    )
 
 
 def _body(kind: str, number: int) -> bytes:

@@ -1,29 +1,15 @@
 """An endpoint for every test, and candidates that answer through it."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
+from upstream import Upstream
 
 from deployments.candidates.openai import OpenAICandidate
-
-UPSTREAM = Path(__file__).resolve().parents[2] / "upstream.py"
-
-
-def load_upstream():
-    """Return ``tests/upstream.py`` as a module; the tests are no package."""
-    spec = importlib.util.spec_from_file_location("pointsman_upstream", UPSTREAM)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its annotations are looked up there
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")
 def running_upstream():
     """Return an endpoint that listens until the last test is done."""
-    server = load_upstream().Upstream()
+    server = Upstream()
     yield server
     server.stop()
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from ray import serve
+from score_tables import TableScorer, profile
 
 from deployments.ingress import MAX_ONGOING_REQUESTS, Ingress
 from deployments.settings import RouterSettings
-from router.profile import Profile
 from router.route import Router, route
-from router.scores import Scores
 from router.utility import Reference
 
 TABLE = {
@@ -23,33 +22,6 @@ TABLE = {
 """Quality, cost in USD, latency in seconds."""
 
 
-class TableScorer:
-    """Scores from the table."""
-
-    def score(self, _features_F, *, candidates, **_):
-        """Look the candidates up."""
-        rows_M3 = np.array([TABLE[candidate.id] for candidate in candidates]).reshape(-1, 3)
-        return Scores(
-            quality_mean_M=rows_M3[:, 0],
-            quality_std_M=np.full(len(rows_M3), 0.1),
-            cost_usd_M=rows_M3[:, 1],
-            latency_s_M=rows_M3[:, 2],
-        )
-
-
-def profile(name):
-    """Return the profile of a candidate of whom nothing was seen."""
-    return Profile(
-        candidate_id=name,
-        kinds_hash="k",
-        quality_K=(0.5,),
-        num_observed_K=(0.0,),
-        output_tokens_K=(128.0,),
-        token_R=(0.0,),
-        token_std_K=(0.1,),
-    )
-
-
 class TableRouter:
     """Decides by the table."""
 
@@ -58,7 +30,7 @@ class TableRouter:
         self._router = Router(
             version="table",
             feature_schema_hash="f",
-            scorer=TableScorer(),
+            scorer=TableScorer(TABLE),
             profiles={name: profile(name) for name in TABLE},
             reference=Reference(),
         )

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import shutil
-import socket
-import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
-import ray
-from ray import serve
+from own_serve import own_serve
+from upstream import Upstream
 
 pytestmark = pytest.mark.ray
 
@@ -23,33 +19,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 MEASURED = logging.getLogger("pointsman.measured")
 CARD = {"price": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0}, "context_window": 9999}
-ENVIRONMENT = {
-    "NO_PROXY": "127.0.0.1",
-    "no_proxy": "127.0.0.1",
-    "OMP_NUM_THREADS": "1",
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_prestart_worker_first_driver": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
 COLD = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1}
 QUICK = {"upscale_delay_s": 0.5, "look_back_period_s": 2.0, "metrics_interval_s": 0.5}
-START_TIMEOUT_S = 180.0
-
-
-def load_upstream():
-    """Return ``tests/upstream.py`` as a module; the tests are no package."""
-    spec = importlib.util.spec_from_file_location("pointsman_upstream", ROOT / "tests/upstream.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its annotations are looked up there
-    spec.loader.exec_module(module)
-    return module
-
-
-def free_port():
-    """Return a port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def block(name, url, scaling, *, model="good", **card):
@@ -73,7 +44,7 @@ def config(folder, port, api, url):
         "name": "router",
         "route_prefix": "/",
         "import_path": "table_router:build",
-        "runtime_env": {"env_vars": {"PYTHONPATH": f"{ROOT}:{HERE}"}},
+        "runtime_env": {"env_vars": {"PYTHONPATH": f"{ROOT}:{ROOT}/tests:{HERE}"}},
         "args": {
             "registry_uri": "none",
             "outcome_log": str(folder / "outcomes"),
@@ -128,54 +99,19 @@ def who(answer):
 
 @pytest.fixture(scope="module")
 def system():
-    """Run Ray and Serve of this test's own."""
-    folder = Path(tempfile.mkdtemp(prefix="pm-"))
-    port, patch = free_port(), pytest.MonkeyPatch()
-    for name, value in ENVIRONMENT.items():
-        patch.setenv(name, value)
-    patch.delenv("RAY_ADDRESS", raising=False)
-    upstream = load_upstream().Upstream()
-    context = ray.init(
-        "local",
-        num_cpus=2,
-        include_dashboard=True,
-        dashboard_port=0,
-        log_to_driver=False,
-        object_store_memory=100_000_000,
-    )
-    api = f"http://{context.dashboard_url}"
+    """Run Ray and Serve of this test's own: two candidates run, four are cold."""
+    upstream = Upstream()
+
+    def is_ready(body):
+        return sorted(body["candidates"].values()) == ["available"] * 2 + ["cold"] * 4
+
     try:
-        put = httpx.put(
-            f"{api}/api/serve/applications/",
-            json=config(folder, port, api, upstream.url),
-            timeout=120,
-            trust_env=False,
-        )
-        assert put.status_code == 200, put.text
-        system = System(f"http://127.0.0.1:{port}")
-        await_ready(system)
-        yield system
-        system.client.close()
+        with own_serve(partial(config, url=upstream.url), is_ready=is_ready) as (url, _):
+            one = System(url)
+            yield one
+            one.client.close()
     finally:
-        serve.shutdown()
-        ray.shutdown()
         upstream.stop()
-        patch.undo()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def await_ready(system):
-    """Wait until those that run do, and the rest is cold."""
-    until_s, states = time.monotonic() + START_TIMEOUT_S, None
-    while time.monotonic() < until_s:
-        time.sleep(0.5)
-        try:
-            states = system.ready()["candidates"]
-        except (httpx.HTTPError, ValueError, KeyError):
-            continue
-        if sorted(states.values()) == ["available"] * 2 + ["cold"] * 4:
-            return
-    raise AssertionError(f"not ready: {states}")
 
 
 def test_a_better_candidate_is_woken_by_what_it_lost(system):

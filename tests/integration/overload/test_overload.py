@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import socket
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-import ray
-from ray import serve
+from own_serve import own_serve
 
 pytestmark = pytest.mark.ray
 
@@ -25,22 +21,6 @@ MEASURED = logging.getLogger("pointsman.measured")
 CARD = {"price": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0}, "context_window": 9999,
         "modalities": ["text", "image"], "max_images": 2}  # fmt: skip
 PICTURE = "data:image/png;base64," + "A" * 4_000_000
-ENVIRONMENT = {
-    "NO_PROXY": "127.0.0.1",
-    "no_proxy": "127.0.0.1",
-    "OMP_NUM_THREADS": "1",
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_prestart_worker_first_driver": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-START_TIMEOUT_S = 180.0
-
-
-def free_port():
-    """Return a port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def config(folder, port, api):
@@ -137,47 +117,14 @@ class System:
 @pytest.fixture(scope="module")
 def started():
     """Run Ray and Serve of this test's own."""
-    folder = Path(tempfile.mkdtemp(prefix="pm-"))
-    port, patch = free_port(), pytest.MonkeyPatch()
-    for name, value in ENVIRONMENT.items():
-        patch.setenv(name, value)
-    patch.delenv("RAY_ADDRESS", raising=False)
-    context = ray.init(
-        "local",
-        num_cpus=2,
-        include_dashboard=True,
-        dashboard_port=0,
-        log_to_driver=False,
-        object_store_memory=100_000_000,
-    )
-    api = f"http://{context.dashboard_url}"
-    try:
-        put = httpx.put(
-            f"{api}/api/serve/applications/",
-            json=config(folder, port, api),
-            timeout=120,
-            trust_env=False,
-        )
-        assert put.status_code == 200, put.text
-        system = System(f"http://127.0.0.1:{port}", folder)
-        until_s = time.monotonic() + START_TIMEOUT_S
-        is_ready = False
-        while not is_ready and time.monotonic() < until_s:
-            time.sleep(0.5)
-            try:
-                body = system.client.get("/readyz").json()
-                is_ready = list(body["candidates"].values()) == ["available"] * 3
-            except (httpx.HTTPError, ValueError, KeyError):
-                is_ready = False
-        found = httpx.get(f"{api}/api/serve/applications/", timeout=30, trust_env=False).text
-        assert is_ready, found[-3000:]
-        yield system
-        system.client.close()
-    finally:
-        serve.shutdown()
-        ray.shutdown()
-        patch.undo()
-        shutil.rmtree(folder, ignore_errors=True)
+
+    def is_ready(body):
+        return list(body["candidates"].values()) == ["available"] * 3
+
+    with own_serve(config, is_ready=is_ready) as (url, folder):
+        one = System(url, folder)
+        yield one
+        one.client.close()
 
 
 @pytest.fixture

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from score_tables import TableScorer, profile
 
 from router.candidate import Candidate, Price
 from router.capacity import is_full, queue_wait_s, wait_s
 from router.errors import NoCandidateError
 from router.floor import DROPS_L, SLACKS_S, Floor
 from router.probation import Probation
-from router.profile import Profile
 from router.records import Capacity, Pool, QueryShape, Refusal, Routing, Standing
 from router.route import Router, route
-from router.scores import Scores
 from router.utility import Reference
 
 SHAPE = QueryShape(num_chars=80, num_images=1)
@@ -25,38 +24,10 @@ TABLE = {"best": (0.9, 0.004, 2.0), "good": (0.85, 0.002, 2.0), "poor": (0.3, 0.
 loads = st.integers(0, 500)
 seconds = st.floats(0.001, 100.0)
 
-
-class TableScorer:
-    """Scores each candidate from the table."""
-
-    def score(self, _features_F, *, candidates, **_):
-        """Look the candidates up."""
-        rows_M3 = np.array([TABLE[candidate.id] for candidate in candidates]).reshape(-1, 3)
-        return Scores(
-            quality_mean_M=rows_M3[:, 0],
-            quality_std_M=np.full(len(rows_M3), 0.1),
-            cost_usd_M=rows_M3[:, 1],
-            latency_s_M=rows_M3[:, 2],
-        )
-
-
-def profile(name):
-    """Return the profile of a candidate of whom nothing was seen."""
-    return Profile(
-        candidate_id=name,
-        kinds_hash="k",
-        quality_K=(0.5,),
-        num_observed_K=(0.0,),
-        output_tokens_K=(128.0,),
-        token_R=(0.0,),
-        token_std_K=(0.1,),
-    )
-
-
 ROUTER = Router(
     version="7",
     feature_schema_hash="f" * 64,
-    scorer=TableScorer(),
+    scorer=TableScorer(TABLE),
     profiles={name: profile(name) for name in TABLE},
     reference=Reference(cost_usd=0.004, latency_s=2.0),
 )

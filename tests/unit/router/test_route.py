@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from score_tables import TableScorer, profile
 
 from router.candidate import Candidate, Price
 from router.errors import InvalidInputError, NoCandidateError
 from router.floor import DROPS_L, SLACKS_S, Floor
 from router.probation import Probation
-from router.profile import Profile
 from router.records import (
     REPLICA_REFUSALS,
     Policy,
@@ -30,45 +30,10 @@ SHAPE = QueryShape(num_chars=80, num_images=1)
 SCHEMA_HASH = "f" * 64
 
 
-class TableScorer:
-    """Scores each candidate from a table: quality, cost in USD and latency in seconds by id."""
-
-    def __init__(self, table, stds):
-        """Take the tables; no call yet."""
-        self.table = table
-        self.stds = stds
-        self.calls = []
-
-    def score(self, features_F, *, num_chars, num_images, candidates, profiles):
-        """Look the candidates up and note what was asked."""
-        assert all(candidate.id in profiles for candidate in candidates)
-        self.calls.append((features_F, num_chars, num_images, candidates))
-        rows = np.array([self.table[candidate.id] for candidate in candidates]).reshape(-1, 3)
-        return Scores(
-            quality_mean_M=rows[:, 0],
-            quality_std_M=np.array([self.stds.get(c.id, 0.1) for c in candidates]),
-            cost_usd_M=rows[:, 1],
-            latency_s_M=rows[:, 2],
-        )
-
-
 def standing(name, refusal=None, *, usd_per_mtok=1.0, **fields):
     """Return one candidate's standing."""
     price = Price(input_usd_per_mtok=usd_per_mtok, output_usd_per_mtok=usd_per_mtok)
     return Standing(candidate=Candidate(id=name, price=price, **fields), refusal=refusal)
-
-
-def profile(name):
-    """Return the profile of a candidate of whom nothing was seen."""
-    return Profile(
-        candidate_id=name,
-        kinds_hash="k",
-        quality_K=(0.5,),
-        num_observed_K=(0.0,),
-        output_tokens_K=(128.0,),
-        token_R=(0.0,),
-        token_std_K=(0.1,),
-    )
 
 
 def floor(slack):
@@ -83,7 +48,7 @@ def router(table, *, profiled=None, reference=None, stds=(), floor=None):
     return Router(
         version="7",
         feature_schema_hash=SCHEMA_HASH,
-        scorer=TableScorer(table, dict(stds)),
+        scorer=TableScorer(table, stds),
         profiles={name: profile(name) for name in names},
         reference=reference or Reference(),
         floor=floor,
