@@ -6,70 +6,30 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from score_tables import TableScorer, profile
+from score_tables import (
+    ABC,
+    FEATURES_F,
+    SCHEMA_HASH,
+    SHAPE,
+    TABLE,
+    decide,
+    floor,
+    router,
+    standing,
+)
 
-from router.candidate import Candidate, Price
 from router.errors import InvalidInputError, NoCandidateError
-from router.floor import DROPS_L, SLACKS_S, Floor
 from router.probation import Probation
 from router.records import (
     REPLICA_REFUSALS,
     Policy,
     Pool,
-    QueryShape,
     Refusal,
     Routing,
-    Standing,
 )
-from router.route import Router, choose_without_router, route
+from router.route import choose_without_router, route
 from router.scores import Scores
 from router.utility import Reference
-
-FEATURES_F = np.array([0.5, -1.0], dtype=np.float32)
-SHAPE = QueryShape(num_chars=80, num_images=1)
-SCHEMA_HASH = "f" * 64
-
-
-def standing(name, refusal=None, *, usd_per_mtok=1.0, **fields):
-    """Return one candidate's standing."""
-    price = Price(input_usd_per_mtok=usd_per_mtok, output_usd_per_mtok=usd_per_mtok)
-    return Standing(candidate=Candidate(id=name, price=price, **fields), refusal=refusal)
-
-
-def floor(slack):
-    """Return a floor under which all is safe up to a slack and nothing beyond it."""
-    risk_SL = np.repeat(SLACKS_S[:, None] > slack, len(DROPS_L), axis=1).astype(np.float32)
-    return Floor(risk_SL=risk_SL, num_queries=99)
-
-
-def router(table, *, profiled=None, reference=None, stds=(), floor=None):
-    """Return a router that scores from a table and knows all in it, or only ``profiled``."""
-    names = table if profiled is None else profiled
-    return Router(
-        version="7",
-        feature_schema_hash=SCHEMA_HASH,
-        scorer=TableScorer(table, stds),
-        profiles={name: profile(name) for name in names},
-        reference=reference or Reference(),
-        floor=floor,
-    )
-
-
-def decide(one, standings, *, seed=0, **wishes):
-    """Route the standard query."""
-    return route(
-        one,
-        FEATURES_F,
-        SHAPE,
-        pool=Pool(standings=tuple(standings)),
-        routing=Routing(**wishes),
-        decision_id="d1",
-        seed=seed,
-    )
-
-
-TABLE = {"a": (0.4, 0.001, 1.0), "b": (0.9, 0.004, 4.0), "c": (0.7, 0.002, 2.0)}
-ABC = tuple(standing(name) for name in TABLE)
 
 rows = st.tuples(
     st.integers(0, 1000).map(lambda n: n / 1000), st.floats(0.0, 1.0), st.floats(0.0, 1.0)
@@ -379,65 +339,6 @@ def test_scores_are_four_columns_of_one_length():
     for wrong in (np.zeros(1), np.zeros((0, 1))):
         with pytest.raises(InvalidInputError, match="four columns"):
             dataclasses.replace(empty, cost_usd_M=wrong)
-
-
-def with_newcomer(table, name, *, cap, caution=0.0, **options):
-    """Return a router to which one candidate came later."""
-    terms = {name: Probation(cap=cap, caution=caution)}
-    return dataclasses.replace(router(table, **options), probation=terms)
-
-
-def test_a_newcomer_is_masked_as_often_as_its_cap_says():
-    """The best candidate is chosen in its share; else it is refused as on probation."""
-    one = with_newcomer(TABLE, "b", cap=0.25)
-    decisions = [decide(one, ABC, seed=seed) for seed in range(400)]
-    chosen = [d for d in decisions if d.choice == "b"]
-    assert 60 <= len(chosen) <= 140
-    assert {d.propensity for d in chosen} == {0.25}
-    rest = [d for d in decisions if d.choice != "b"]
-    assert {(d.choice, d.propensity, d.refusals[1]) for d in rest} == {
-        ("c", 0.75, Refusal.PROBATION)
-    }
-    for decision in decisions:
-        assert decision.propensities == pytest.approx((0.0, 0.25, 0.75))
-        assert decision.is_available == (True, True, True)
-
-
-def test_who_is_drawn_out_comes_last_in_the_ranking():
-    """It answers before an error is told."""
-    one = with_newcomer(TABLE, "b", cap=0.0)
-    decision = decide(one, ABC)
-    assert decision.ranking == ("c", "a", "b")
-    assert (decision.greedy, decision.propensity) == ("c", 1.0)
-
-
-def test_a_newcomer_competes_with_its_own_caution():
-    """0.9 - 3 * 0.1 = 0.6 is less than 0.7; the others keep the request's caution of 0."""
-    one = with_newcomer(TABLE, "b", cap=0.5, caution=3.0)
-    decision = decide(one, ABC)
-    assert decision.choice == "c"
-    assert decision.utilities == pytest.approx((0.4, 0.6, 0.7))
-    assert decide(one, ABC, caution=4.0).utilities == pytest.approx((0.0, 0.5, 0.3))
-
-
-def test_a_newcomer_is_tried_where_it_may_be_the_best():
-    """0.4 + 4 * 0.1 = 0.8 beats 0.7, but not for who asks for caution, nor against a floor."""
-    one = with_newcomer(TABLE, "a", cap=0.999, caution=-4.0, floor=floor(0.0))
-    assert decide(one, (ABC[0], ABC[2]), seed=1).choice == "a"
-    assert decide(one, (ABC[0], ABC[2]), seed=1, caution=0.1).choice == "c"
-    assert decide(one, (ABC[0], ABC[2]), seed=1, max_quality_drop=0.1).refusals == (
-        Refusal.BELOW_FLOOR,
-        None,
-    )
-
-
-def test_a_newcomer_sets_no_floor_and_reaches_it_with_caution():
-    """The floor is c's 0.7; b reaches 0.9 - 1 * 0.1, or 0.9 - 3 * 0.1 < 0.7 and is refused."""
-    wish = {"max_quality_drop": 0.1}
-    for caution, refused in ((1.0, None), (3.0, Refusal.BELOW_FLOOR)):
-        one = with_newcomer(TABLE, "b", cap=0.999, caution=caution, floor=floor(0.0))
-        decision = decide(one, ABC, seed=1, **wish)
-        assert decision.refusals == (Refusal.BELOW_FLOOR, refused, None)
 
 
 def test_exploring_tells_its_price():
