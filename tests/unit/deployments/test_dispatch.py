@@ -1,39 +1,30 @@
 """An answer is whole, a failure is told from a fault, and nobody is waited for in vain."""
 
 import asyncio
-import contextlib
-import dataclasses
 import time
 
 import pytest
-from ray.exceptions import ActorDiedError
+from dispatchers import (
+    ChangingPool,
+    Engine,
+    ScriptedDispatcher,
+    call,
+    pieces,
+)
 
 from deployments import dispatch
-from deployments.attempts import CandidateBusyError, CandidateDeadError, CandidateGoneError
+from deployments.attempts import CandidateGoneError
 from deployments.dispatch import (
     AllFailedError,
-    Answer,
     CandidateFailedError,
     Dispatcher,
     Log,
     _chain,
-    _failure,
     _raise_error,
     _whole,
 )
-from deployments.ejection import Ejection
-from monitoring.outcome import Status
-from router.candidate import Candidate, Price
 from router.errors import CandidateReplyError, InvalidInputError
-from router.records import Pool, Refusal, Standing
-
-SMALL = Candidate(id="small", price=Price(input_usd_per_mtok=1.0, output_usd_per_mtok=1.0))
-
-
-async def pieces(*texts):
-    """Yield what a candidate sends."""
-    for text in texts:
-        yield text
+from router.records import Refusal
 
 
 async def all_of(events):
@@ -101,23 +92,6 @@ def test_attempts_count_from_the_arrival():
     assert attempt.duration_s == pytest.approx(2.0, abs=0.5)
 
 
-class ChangingPool:
-    """The pool as it looks at each look; the last look stays."""
-
-    def __init__(self, *refusals):
-        """Take the refusals of the one candidate in turn; ``gone`` leaves it out."""
-        self._refusals = list(refusals)
-        self.num_looks = 0
-
-    def __call__(self):
-        """Return the pool of the moment."""
-        refusal = self._refusals[min(self.num_looks, len(self._refusals) - 1)]
-        self.num_looks += 1
-        if refusal == "gone":
-            return Pool()
-        return Pool(standings=(Standing(candidate=SMALL, refusal=refusal),))
-
-
 @pytest.fixture(autouse=True)
 def _looks_are_quick(monkeypatch):
     monkeypatch.setattr(dispatch, "POOL_CHECK_S", 0.01)
@@ -131,24 +105,6 @@ async def first(pool, awaitable, *, within_s=5.0, waits_for_start=False):
         deadline_s=time.monotonic() + within_s,
         waits_for_start=waits_for_start,
     )
-
-
-class Engine:
-    """Answers after a while and notes if it was stopped."""
-
-    def __init__(self, *, after_s):
-        """Set how long it works."""
-        self._after_s = after_s
-        self.was_stopped = False
-
-    async def answer(self):
-        """Return the first event."""
-        try:
-            await asyncio.sleep(self._after_s)
-        except asyncio.CancelledError:
-            self.was_stopped = True
-            raise
-        return {"choices": []}
 
 
 async def test_a_quick_answer_needs_no_look_at_the_pool():
@@ -206,34 +162,6 @@ async def test_a_candidates_own_error_comes_through():
         await first(ChangingPool(None), fail())
 
 
-class ScriptedDispatcher(Dispatcher):
-    """Meets each candidate with what the script holds for it: an answer or an error."""
-
-    def __init__(self, script):
-        """Take answers and errors by candidate."""
-        super().__init__(Pool)
-        self._script = script
-        self.bodies = []
-
-    async def _attempt(self, candidate_id, body, **_):
-        """Do as the script says."""
-        self.bodies.append(body)
-        if isinstance(self._script[candidate_id], Exception):
-            raise self._script[candidate_id]
-        return Answer(candidate_id, pieces(), 0.0, lambda: None)
-
-
-async def call(dispatcher, ranking, *, log, within_s=5.0, **options):
-    """Try the candidates in order, each with its own name in its body."""
-    return await dispatcher.call(
-        ranking,
-        lambda name: {"model": name},
-        deadline_s=time.monotonic() + within_s,
-        log=log,
-        **options,
-    )
-
-
 @pytest.fixture
 def log():
     """Return the attempts of a request that arrived now."""
@@ -274,115 +202,6 @@ async def test_after_the_deadline_nobody_else_is_tried(log):
     assert len(dispatcher.bodies) == 1
 
 
-SERVING = Pool(
-    standings=tuple(
-        Standing(candidate=Candidate(id=name, price=SMALL.price), num_running=1) for name in "abcd"
-    )
-)
-
-
-class JudgingDispatcher(ScriptedDispatcher):
-    """The same, in a pool of four with a memory of failures."""
-
-    def __init__(self, script, num_running=1):
-        """Start without a failure."""
-        super().__init__(script)
-        self.ejection, self.events, self.busy = Ejection(), [], []
-        standings = [dataclasses.replace(s, num_running=num_running) for s in SERVING.standings]
-        Dispatcher.__init__(
-            self,
-            lambda: Pool(standings=tuple(standings)),
-            lambda name, for_s: self.busy.append((name, for_s)),
-            ejection=self.ejection,
-            on_event=lambda event, name: self.events.append((event.value, name)),
-        )
-
-    def ejected(self):
-        """Return who is ejected now."""
-        return self.ejection.ejected("abcd", time.monotonic())
-
-
-async def test_a_dead_engine_is_masked_by_its_first_failure(log):
-    """Requests that follow do not find out again."""
-    dispatcher = JudgingDispatcher({"a": CandidateDeadError("engine"), "b": 1})
-    await call(dispatcher, ["a", "b"], log=log)
-    assert dispatcher.ejected() == {"a"}
-    assert dispatcher.events == [("ejected", "a"), ("retry", "b")]
-
-
-async def test_one_dead_replica_of_several_is_one_failure(log):
-    """The others may be well."""
-    dispatcher = JudgingDispatcher({"a": CandidateDeadError("engine"), "b": 1}, num_running=2)
-    for _ in range(2):
-        await call(dispatcher, ["a", "b"], log=log)
-    assert dispatcher.ejected() == frozenset()
-    await call(dispatcher, ["a", "b"], log=log)
-    assert dispatcher.ejected() == {"a"}
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        CandidateBusyError("full", 2.0),
-        CandidateGoneError("drained"),
-        InvalidInputError("too long", "messages"),
-    ],
-)
-async def test_who_is_full_gone_or_right_is_not_ejected(error, log):
-    """Fullness is told to the pool; a fault of the request is an answer."""
-    dispatcher = JudgingDispatcher({"a": error, "b": 1})
-    for _ in range(5):
-        with contextlib.suppress(InvalidInputError):
-            await call(dispatcher, ["a", "b"], log=log)
-    assert dispatcher.ejected() == frozenset()
-    assert bool(dispatcher.busy) == isinstance(error, CandidateBusyError)
-
-
-async def test_streams_that_break_eject_too(log):
-    """Each began well; three broke."""
-    dispatcher = JudgingDispatcher({"a": 1})
-    for _ in range(3):
-        (await call(dispatcher, ["a"], log=log)).end(Status.TRUNCATED)
-    assert dispatcher.ejected() == {"a"}
-
-
-async def test_a_user_who_leaves_says_nothing_of_the_candidate(log):
-    """Neither good nor bad."""
-    dispatcher = JudgingDispatcher({"a": 1})
-    for status in (Status.TRUNCATED, Status.TRUNCATED, Status.CANCELLED):
-        (await call(dispatcher, ["a"], log=log)).end(status)
-    assert dispatcher.ejected() == frozenset()
-    (await call(dispatcher, ["a"], log=log)).end(Status.TRUNCATED)
-    assert dispatcher.ejected() == {"a"}
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (ActorDiedError(), CandidateDeadError),
-        (RuntimeError("EngineDeadError: EngineCore encountered an issue."), CandidateDeadError),
-        (CandidateFailedError("endpoint_unreachable: no connection"), CandidateDeadError),
-        (RuntimeError("out of memory"), CandidateFailedError),
-        (StopAsyncIteration(), CandidateFailedError),
-    ],
-)
-def test_a_dead_engine_is_told_from_a_failure(error, kind):
-    """By Ray's exception, vLLM's words or an endpoint's."""
-    assert type(_failure(error)) is kind
-
-
-async def test_who_fails_is_asked_last_even_where_so_many_do_that_nobody_is_masked(log):
-    """Three of four are bad, which is a panic: the fourth is asked first."""
-    dispatcher = JudgingDispatcher({"a": CandidateDeadError("engine"), "d": 1})
-    for name in "abc":
-        dispatcher.ejection.fail(
-            dispatcher.ejection.begin(name, 0.0), time.monotonic(), is_fatal=True
-        )
-    assert dispatcher.ejected() == frozenset()
-    answer = await call(dispatcher, ["a", "b", "c", "d"], log=log, max_attempts=2)
-    assert (answer.candidate_id, log.attempts) == ("d", [])
-
-
 async def test_a_start_is_not_waited_for_where_another_can_answer():
     """The engine died and a new one takes a minute to start."""
     with pytest.raises(CandidateGoneError):
@@ -393,57 +212,3 @@ async def test_a_start_is_not_waited_for_where_another_can_answer():
             waits_for_start=False,
             has_other=True,
         )
-
-
-class SilentDispatcher(JudgingDispatcher):
-    """In which a is silent until it is stopped."""
-
-    async def _attempt(self, candidate_id, body, **options):
-        """Wait for the first event as for any other."""
-        if candidate_id == "a":
-            awaitable = Engine(after_s=60.0).answer()
-            return await self._first(
-                awaitable, "a", deadline_s=options["deadline_s"], waits_for_start=False
-            )
-        return await super()._attempt(candidate_id, body)
-
-
-@pytest.mark.parametrize("ranking", [["a", "b"], ["a"]])
-async def test_a_candidate_that_hangs_is_ejected(log, ranking):
-    """Whether another overtook it or nobody did."""
-    dispatcher = SilentDispatcher({"b": 1})
-    for _ in range(3):
-        with contextlib.suppress(AllFailedError):
-            await call(dispatcher, ranking, log=log, within_s=0.04)
-        await asyncio.sleep(0.01)
-    assert dispatcher.ejected() == {"a"}
-
-
-@pytest.mark.parametrize("ranking", [["a", "b"], ["a"]])
-async def test_nobody_is_ejected_by_users_without_patience(log, ranking):
-    """Silence for less than a fair time says nothing."""
-    dispatcher = SilentDispatcher({"b": 1})
-    dispatcher._fair_wait_s = 1.0
-    for _ in range(5):
-        with contextlib.suppress(AllFailedError):
-            await call(dispatcher, ranking, log=log, within_s=0.04)
-        await asyncio.sleep(0.01)
-    assert dispatcher.ejected() == frozenset()
-
-
-@pytest.mark.parametrize(("answers_others", "ejected"), [(False, {"a"}), (True, frozenset())])
-async def test_who_is_overtaken_is_ejected_if_it_was_silent_to_everybody(
-    log, answers_others, ejected
-):
-    """One that is merely slow answers others meanwhile."""
-    dispatcher = SilentDispatcher({"b": 1})
-    dispatcher._fair_wait_s = 1.0
-    dispatcher._race_rules = dataclasses.replace(dispatcher._race_rules, hedge_after_s=0.02)
-    for _ in range(3):
-        asking = asyncio.create_task(call(dispatcher, ["a", "b"], log=log))
-        await asyncio.sleep(0.01)
-        if answers_others:
-            dispatcher._answered_s["a"] = time.monotonic()
-        assert (await asking).candidate_id == "b"
-        await asyncio.sleep(0.01)
-    assert dispatcher.ejected() == ejected
