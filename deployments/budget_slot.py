@@ -115,6 +115,6 @@ class BudgetSlot:
         try:
             self._budget.restore(json.loads(content))
         except (InvalidInputError, ValueError) as error:
-            logger.error("%s: %s; nothing is explored by it", path, error)  # noqa: TRY400
+            logger.error("%s: %s; nothing is explored by it", path, error)  # noqa: TRY400 - the path says where
             return False
         return True

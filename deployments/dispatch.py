@@ -353,7 +353,7 @@ def _raise_error(event: dict[str, Any]) -> None:
     message = str(error.get("message", "")) if isinstance(error, dict) else str(error)
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(error, dict) and isinstance(error.get("type"), str):
-        message = f"{error['type']}: {message}" if code != 400 else message  # noqa: PLR2004
+        message = f"{error['type']}: {message}" if code != 400 else message  # noqa: PLR2004 - HTTP's bad request
     if isinstance(error, dict) and code == 429:  # noqa: PLR2004 - too many requests
         raise CandidateBusyError(message[:300], float(error.get("retry_after_s") or 1.0))
     if isinstance(code, int) and 400 <= code < 500:  # noqa: PLR2004 - HTTP's client errors

@@ -120,7 +120,7 @@ class Newcomers:
         except (PointsmanError, ValueError) as error:
             self._refused[name] = pointer.version
             self._metrics.newcomer(name, "refused")
-            logger.error("profile %s of %s is refused: %s", pointer.version, name, error)  # noqa: TRY400
+            logger.error("profile %s of %s is refused: %s", pointer.version, name, error)  # noqa: TRY400 - the reason is in the message
             self._registry.refuse_profile(name, pointer.version, str(error))
             return
         share = _cap(profile, artifact, self._terms)

@@ -291,7 +291,7 @@ class PoolWatcher:
             details, now_s = response.json(), time.monotonic()
             if not details["applications"]:
                 # This process is a part of one: the controller is away.
-                raise ValueError("Serve tells of no application")  # noqa: TRY301
+                raise ValueError("Serve tells of no application")  # noqa: TRY301 - a failed poll like any other
             pool, faults = read_pool(details, seen_at_s=now_s)
             self._starts.look(replica_states(details), now_s)
         # The last two: JSON of another shape, which must not end the watch.

@@ -126,7 +126,7 @@ async def _ask(client: openai.AsyncOpenAI, ask: Ask, price_of: Mapping[str, Pric
     started_s = time.monotonic()
     raw = await client.chat.completions.with_raw_response.create(
         model=ask.model,
-        messages=messages(ask.question),  # type: ignore[arg-type]
+        messages=messages(ask.question),  # type: ignore[arg-type]  # checked by the server
         temperature=0.0,
         extra_body={"routing": wishes} if ask.model == "auto" else {},
     )

@@ -55,7 +55,7 @@ def fault_of(path: Path) -> str | None:
 def tracked() -> list[Path]:
     """Return what git tracks, or would track after `git add`."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - git is on the path
         cwd=ROOT,
         capture_output=True,
         text=True,

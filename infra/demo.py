@@ -186,20 +186,20 @@ def main(
     ] = None,
 ) -> None:
     """Run the main job and print its result table."""
-    print("The main job takes about eight minutes on two cores.\n")  # noqa: T201
+    print("The main job takes about eight minutes on two cores.\n")
     try:
         result = run_demo()
     except (ConfigError, services.ServiceError) as error:
-        print(f"\n{error}\n`make down` cleans up.", file=sys.stderr)  # noqa: T201
+        print(f"\n{error}\n`make down` cleans up.", file=sys.stderr)
         raise SystemExit(1) from None
-    total_s = result.elapsed_s if since is None else time.time() - since  # noqa: TID251
+    total_s = result.elapsed_s if since is None else time.time() - since  # noqa: TID251 - the Makefile took the wall clock
     (FOLDER / "result.json").write_text(
         json.dumps(asdict(result) | {"total_s": total_s}, indent=1)
     )
     frontier_picture(result, FOLDER / "frontier.png")
     print_memory(result)
     print_table(result)
-    print(f"\n  {total_s:.0f} s in all; picture: .run/demo/frontier.png\n")  # noqa: T201
+    print(f"\n  {total_s:.0f} s in all; picture: .run/demo/frontier.png\n")
     print_addresses()
 
 

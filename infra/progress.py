@@ -44,7 +44,7 @@ def step(title: str, *, expected_s: float) -> Iterator[Step]:
     current = Step(title, expected_s)
     finished = threading.Event()
     reporter = threading.Thread(target=_report, args=(current, finished), daemon=True)
-    print(f"… {title}  (about {expected_s:.0f} s)", flush=True)  # noqa: T201 - progress
+    print(f"… {title}  (about {expected_s:.0f} s)", flush=True)
     reporter.start()
     mark = "✗"
     try:
@@ -54,11 +54,11 @@ def step(title: str, *, expected_s: float) -> Iterator[Step]:
         finished.set()
         reporter.join()
         clear = "\r\x1b[K" if sys.stdout.isatty() else ""
-        print(f"{clear}{current.line(mark)}", flush=True)  # noqa: T201 - progress
+        print(f"{clear}{current.line(mark)}", flush=True)
 
 
 def _report(current: Step, finished: threading.Event) -> None:
     is_terminal = sys.stdout.isatty()
     while not finished.wait(0.5 if is_terminal else REPORT_EVERY_S):
         start, end = ("\r\x1b[K", "") if is_terminal else ("", "\n")
-        print(f"{start}{current.line('…')}", end=end, flush=True)  # noqa: T201 - progress
+        print(f"{start}{current.line('…')}", end=end, flush=True)

@@ -63,7 +63,7 @@ def frontier_picture(result: DemoResult, path: Path) -> None:
     import matplotlib as mpl  # noqa: PLC0415 - takes a second
 
     mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - matplotlib takes a second to import
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     axes.plot(

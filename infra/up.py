@@ -71,7 +71,7 @@ def applications() -> dict[str, Any]:
     return found
 
 
-def await_applications(names: list[str], *, on_progress: Any = lambda _: None) -> None:  # noqa: ANN401
+def await_applications(names: list[str], *, on_progress: Any = lambda _: None) -> None:  # noqa: ANN401 - any callable
     """Wait until every application runs.
 
     Raises:
@@ -117,10 +117,10 @@ def await_ready() -> None:
 
 def print_addresses() -> None:
     """Say where everything is."""
-    print(f"  questions     {services.HTTP_URL}/v1/chat/completions   (model: auto)")  # noqa: T201
-    print(f"  Ray and Serve {services.RAY_API}")  # noqa: T201
-    print(f"  MLflow        {services.MLFLOW_URI}")  # noqa: T201
-    print("  stop with     make down")  # noqa: T201
+    print(f"  questions     {services.HTTP_URL}/v1/chat/completions   (model: auto)")
+    print(f"  Ray and Serve {services.RAY_API}")
+    print(f"  MLflow        {services.MLFLOW_URI}")
+    print("  stop with     make down")
 
 
 def main(
@@ -132,7 +132,7 @@ def main(
     try:
         bring_up(config)
     except (ConfigError, services.ServiceError) as error:
-        print(f"\n{error}", file=sys.stderr)  # noqa: T201
+        print(f"\n{error}", file=sys.stderr)
         raise SystemExit(1) from None
     print_addresses()
 

@@ -104,7 +104,7 @@ def export(
     _tell({"num_rows": write(output, schema, batches)})
 
 
-def _write_parquet(output: Path, schema: pa.Schema, batches: Any) -> int:  # noqa: ANN401
+def _write_parquet(output: Path, schema: pa.Schema, batches: Any) -> int:  # noqa: ANN401 - pyarrow ships no types
     num_rows = 0
     with pq.ParquetWriter(output, schema, **parquet_options(schema)) as writer:
         for batch in batches:
@@ -113,7 +113,7 @@ def _write_parquet(output: Path, schema: pa.Schema, batches: Any) -> int:  # noq
     return num_rows
 
 
-def _write_lines(output: Path, _: pa.Schema, batches: Any) -> int:  # noqa: ANN401
+def _write_lines(output: Path, _: pa.Schema, batches: Any) -> int:  # noqa: ANN401 - pyarrow ships no types
     num_rows = 0
     with output.open("w") as sink:
         for batch in batches:

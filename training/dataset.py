@@ -83,7 +83,7 @@ class TrainingSet:
                 )
         if len(set(self.candidate_ids)) != num_candidates:
             raise InvalidInputError("candidate ids must be unique", "candidate_ids")
-        if self.features_NF.ndim != 2 or not np.isfinite(self.features_NF).all():  # noqa: PLR2004
+        if self.features_NF.ndim != 2 or not np.isfinite(self.features_NF).all():  # noqa: PLR2004 - rows and columns
             raise InvalidInputError("features must be finite and (N, F)", "features_NF")
         observed_NM = self.observed()
         if (observed_NM & ~self.available_NM).any():

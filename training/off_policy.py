@@ -76,7 +76,7 @@ class LoggedRows:
         shape = self.score_NM.shape
         for item in dataclasses.fields(self):
             found = getattr(self, item.name)
-            if item.name.endswith("_NM") and (found.shape != shape or found.ndim != 2):  # noqa: PLR2004
+            if item.name.endswith("_NM") and (found.shape != shape or found.ndim != 2):  # noqa: PLR2004 - rows and candidates
                 raise InvalidInputError(
                     f"{item.name} must have shape {shape}, got {found.shape}", item.name
                 )

@@ -100,7 +100,7 @@ class PinnedAsker:
         try:
             raw = await self._client.chat.completions.with_raw_response.create(
                 model=candidate_id,
-                messages=question.messages(),  # type: ignore[arg-type]
+                messages=question.messages(),  # type: ignore[arg-type]  # checked by the server
                 temperature=0.0,
             )
             completion = raw.parse()

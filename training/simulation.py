@@ -79,7 +79,7 @@ class LogShape:
 
     def __post_init__(self) -> None:
         """Refuse logs from which nothing follows."""
-        if self.num_rows < 10 or not 0 < self.explore_share <= 1:  # noqa: PLR2004
+        if self.num_rows < 10 or not 0 < self.explore_share <= 1:  # noqa: PLR2004 - the numbers are the simulation
             raise InvalidInputError("a log needs 10 rows and some exploration", "num_rows")
 
 
@@ -180,7 +180,7 @@ class World:
         self, num_rows: int, shape: LogShape, rng: np.random.Generator
     ) -> NDArray[np.bool_]:
         order_NM = rng.random((num_rows, len(self.true_MP)))
-        two_best_NM = order_NM.argsort(axis=1).argsort(axis=1) < 2  # noqa: PLR2004
+        two_best_NM = order_NM.argsort(axis=1).argsort(axis=1) < 2  # noqa: PLR2004 - the numbers are the simulation
         return (order_NM >= shape.masked_share) | two_best_NM
 
 
@@ -194,7 +194,7 @@ def _surface(
 
 def _asked_again(num_rows: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return the query of each row; a fifth of the queries have two to four rows."""
-    times_Q = np.where(rng.random(num_rows) < 0.2, rng.integers(2, 5, num_rows), 1)  # noqa: PLR2004
+    times_Q = np.where(rng.random(num_rows) < 0.2, rng.integers(2, 5, num_rows), 1)  # noqa: PLR2004 - the numbers are the simulation
     return np.repeat(np.arange(num_rows), times_Q)[:num_rows]
 
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
-from croniter import croniter  # type: ignore[import-untyped]
+from croniter import croniter
 from sklearn.decomposition import PCA
 
 from monitoring.drift import population_stability_index

@@ -345,7 +345,7 @@ def main(
     try:
         drill = run_drill(plan)
     except (httpx.ConnectError, services.ServiceError, BrowserMissingError) as error:
-        print(f"{error}\nThe system must run: `make up`.", file=sys.stderr)  # noqa: T201
+        print(f"{error}\nThe system must run: `make up`.", file=sys.stderr)
         raise SystemExit(1) from None
     save_pictures(drill, pictures)
     console = Console()

@@ -241,8 +241,8 @@ def _train_router(run: Run) -> Cost:
 
 def _train_published(run: Run) -> Cost:
     """Train the published network for one pass, its pairs laid out as published."""
-    from training.benchmark.rivals.latent_network import LatentConfig  # noqa: PLC0415
-    from training.benchmark.rivals.latent_router import LatentRouter  # noqa: PLC0415
+    from training.benchmark.rivals.latent_network import LatentConfig  # noqa: PLC0415 - torch takes seconds to import
+    from training.benchmark.rivals.latent_router import LatentRouter  # noqa: PLC0415 - torch takes seconds to import
 
     past = large_set(run.data)
     num_steps = -(-int(0.875 * len(past)) // 128)

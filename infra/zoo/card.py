@@ -106,7 +106,7 @@ def _training_facts(candidate: str) -> dict[str, Any]:
 
 def _num_parameters(candidate: str) -> int:
     with safe_open(WEIGHTS / candidate / "model.safetensors", framework="numpy") as weights:
-        shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118
+        shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118 - no dictionary
     total = 0
     for shape in shapes:
         size = 1
@@ -145,10 +145,10 @@ def _by_difficulty(report: Report, candidate: str) -> str:
     lines = [_row(["task", "speciality", "1", "2", "3", "all"]), "|---|---|---|---|---|---|"]
     for name, task in TASKS.items():
         cells = [
-            cell(lambda q, n=name, d=difficulty: q.task == n and q.difficulty == d)  # type: ignore[misc]
+            cell(lambda q, n=name, d=difficulty: q.task == n and q.difficulty == d)  # type: ignore[misc]  # a default
             for difficulty in range(1, 4)
         ]
-        cells.append(cell(lambda q, n=name: q.task == n))  # type: ignore[misc]
+        cells.append(cell(lambda q, n=name: q.task == n))  # type: ignore[misc]  # a default
         lines.append(_row([name, task.speciality, *cells]))
     return "\n".join(lines)
 
@@ -156,11 +156,11 @@ def _by_difficulty(report: Report, candidate: str) -> str:
 def _joint(report: Report) -> str:
     """Return the table of all candidates: kinds of question down, candidates across."""
     kinds: list[tuple[str, Callable[[Question], bool]]] = [
-        (f"{name} ({task.speciality})", lambda q, n=name: q.task == n)  # type: ignore[misc]
+        (f"{name} ({task.speciality})", lambda q, n=name: q.task == n)  # type: ignore[misc]  # a default
         for name, task in TASKS.items()
     ]
-    kinds += [(f"all of {s}", lambda q, s=s: q.speciality == s) for s in SPECIALITIES]  # type: ignore[misc]
-    kinds += [(f"difficulty {d}", lambda q, d=d: q.difficulty == d) for d in range(1, 4)]  # type: ignore[misc]
+    kinds += [(f"all of {s}", lambda q, s=s: q.speciality == s) for s in SPECIALITIES]  # type: ignore[misc]  # a default
+    kinds += [(f"difficulty {d}", lambda q, d=d: q.difficulty == d) for d in range(1, 4)]  # type: ignore[misc]  # a default
     kinds += [("neutral wording", lambda q: q.neutral), ("**all**", lambda _: True)]
     lines = [
         _row(["questions", "n", *report.candidates]),

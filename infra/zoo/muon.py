@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(parameters), {"lr": rate, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # noqa: ANN401
+    def step(self, closure: Any = None) -> None:  # noqa: ANN401 - torch's signature
         """Update every matrix once; takes no closure."""
         if closure is not None:
             raise ValueError("Muon takes no closure")
@@ -71,7 +71,7 @@ class Muon(torch.optim.Optimizer):
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
         gradient = parameter.grad
-        assert gradient is not None  # noqa: S101
+        assert gradient is not None  # noqa: S101 - for the type checker
         buffer: Tensor = self.state[parameter].setdefault("buffer", torch.zeros_like(gradient))
         buffer.lerp_(gradient, 1 - momentum)
         return gradient.lerp(buffer, momentum)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812 - torch's own habit
 from transformers import PreTrainedTokenizerFast
 
 from infra.zoo.models import (
@@ -211,7 +211,7 @@ def _optimizers(learner: Learner) -> list[torch.optim.Optimizer]:
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in learner.named_parameters():
-        is_inner = parameter.ndim == 2 and ("layers." in name or "connector" in name)  # noqa: PLR2004
+        is_inner = parameter.ndim == 2 and ("layers." in name or "connector" in name)  # noqa: PLR2004 - a matrix
         (matrices if is_inner else rest).append(parameter)
     return [
         Muon(matrices, rate=MUON_RATE),

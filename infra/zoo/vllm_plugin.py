@@ -38,7 +38,7 @@ def _counting_single_tiles(
 ) -> Callable[..., tuple[int, int, int]]:
     """Wrap the method to count at least one patch; rows and columns stay as they are."""
 
-    def counted(*args: Any, **kwargs: Any) -> tuple[int, int, int]:  # noqa: ANN401
+    def counted(*args: Any, **kwargs: Any) -> tuple[int, int, int]:  # noqa: ANN401 - as what it wraps
         num_patches, num_rows, num_columns = method(*args, **kwargs)
         return max(num_patches, 1), num_rows, num_columns
 

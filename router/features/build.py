@@ -58,7 +58,7 @@ def _served_bytes(weights: Weights) -> bytes:
     if not weights.is_exported:
         return shipped
     # Imported here because torch takes seconds and only the first build needs it.
-    from router.features.export import export_efficientnet  # noqa: PLC0415
+    from router.features.export import export_efficientnet  # noqa: PLC0415 - torch is only there to build with
 
     return export_efficientnet(shipped)
 

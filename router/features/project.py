@@ -191,7 +191,7 @@ def _array(
 
 def _check(features_NF: NDArray[np.float32], schema: FeatureSchema) -> None:
     """Refuse features of another width."""
-    if features_NF.ndim != 2 or features_NF.shape[1] != schema.num_features:  # noqa: PLR2004
+    if features_NF.ndim != 2 or features_NF.shape[1] != schema.num_features:  # noqa: PLR2004 - rows and columns
         raise InvalidInputError(
             f"features of shape {features_NF.shape} are not (N, {schema.num_features})"
         )

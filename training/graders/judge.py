@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -253,18 +252,17 @@ def parse_score(text: str) -> float:
         except (ValueError, RecursionError):
             record = None
         value = record.get("score") if isinstance(record, dict) else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 <= value <= 1:  # type: ignore[arg-type,operator]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise JudgeReplyError(
             f"the judge answered {len(text)} characters without one score from 0 to 1"
         )
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def _may_pass(error: BaseException) -> bool:
     """Return whether asking again may help."""
     if isinstance(error, openai.APIStatusError):
-        return error.status_code in (408, 409, 429) or error.status_code >= 500  # noqa: PLR2004
+        return error.status_code in (408, 409, 429) or error.status_code >= 500  # noqa: PLR2004 - HTTP's statuses
     return isinstance(error, openai.APIConnectionError | JudgeReplyError)
 
 

@@ -199,7 +199,7 @@ def kill_workers(storage: Path, *, num_kills: int) -> TrainingKills:
         num_kills: In all; a run is given `MAX_FAILURES` at most, which is what it survives. A
             worker's life is drawn below what a whole run takes, measured first.
     """
-    chance, killed, resumed = random.Random(7), 0, 0  # noqa: S311
+    chance, killed, resumed = random.Random(7), 0, 0  # noqa: S311 - moments, no secrets
     differences: list[float] = []
     calm = undisturbed_tokens(made_up_job("calm"))
     began_s = time.monotonic()
@@ -229,7 +229,7 @@ def kill_drivers(storage: Path, address: str, *, num_kills: int) -> TrainingKill
         address: Of the Ray that they connect to.
         num_kills: In all. A driver's life is drawn below what a whole one takes, measured first.
     """
-    chance, killed, resumed = random.Random(7), 0, 0  # noqa: S311
+    chance, killed, resumed = random.Random(7), 0, 0  # noqa: S311 - moments, no secrets
     differences: list[float] = []
     calm = undisturbed_tokens(made_up_job("calm"))
     began_s = time.monotonic()

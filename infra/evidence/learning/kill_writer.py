@@ -63,7 +63,7 @@ def kill_writers(
         life_s: Longest life; lives are drawn uniformly below it.
         seed: Of the lives.
     """
-    spool, told, chance = folder / "spool", folder / "acknowledged", random.Random(seed)  # noqa: S311
+    spool, told, chance = folder / "spool", folder / "acknowledged", random.Random(seed)  # noqa: S311 - moments, no secrets
     with subprocess.Popen(
         [sys.executable, "-m", __name__, root, str(spool), str(told)],
         cwd=ROOT,

@@ -110,7 +110,7 @@ def _dots(rng: np.random.Generator, num_dots: int, difficulty: int) -> Canvas:
     canvas = Canvas(light(rng))
     plain = str(rng.choice(list(COLOURS)))
     for row, column in _dot_centres(rng, num_dots):
-        size = int(rng.integers(6, 8 if difficulty < 3 else 10))  # noqa: PLR2004
+        size = int(rng.integers(6, 8 if difficulty < 3 else 10))  # noqa: PLR2004 - the hardest
         colour = plain if difficulty == 1 else str(rng.choice(list(COLOURS)))
         top_left = round(row - size / 2), round(column - size / 2)
         canvas.stamp(shape_mask("circle", size), top_left, jittered(rng, colour))

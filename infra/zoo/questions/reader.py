@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 WORDS: Final = {
     1: ("cat", "dog", "sun", "map", "key", "bus", "ice", "hat", "pen", "log", "fox", "jam"),
-    2: ("fish", "moon", "tree", "ship", "book", "lamp", "road", "king", "wolf", "cake", "door", "milk"),  # noqa: E501
-    3: ("train", "house", "water", "bread", "clock", "money", "plant", "river", "storm", "tiger", "queen", "glove"),  # noqa: E501
+    2: ("fish", "moon", "tree", "ship", "book", "lamp", "road", "king", "wolf", "cake", "door", "milk"),  # noqa: E501 - a table
+    3: ("train", "house", "water", "bread", "clock", "money", "plant", "river", "storm", "tiger", "queen", "glove"),  # noqa: E501 - a table
 }  # fmt: skip
 _HANDS: Final = {
     1: Hand(sizes=(22, 28), num_fonts=3, shift=2),
@@ -71,7 +71,7 @@ def draw_sum(rng: np.random.Generator, difficulty: int) -> Draft:
     """Ask for a written sum: within 1..5, within 1..9, or also a difference of such."""
     first, second = (int(term) for term in rng.integers(1, 6 if difficulty == 1 else 10, size=2))
     expression, result = f"{first}+{second}", first + second
-    if difficulty == 3 and rng.random() < EVEN:  # noqa: PLR2004
+    if difficulty == 3 and rng.random() < EVEN:  # noqa: PLR2004 - the hardest
         first, second = max(first, second), min(first, second)
         expression, result = f"{first}-{second}", first - second
     canvas = _page(rng, expression, difficulty)
@@ -82,7 +82,7 @@ def draw_sum(rng: np.random.Generator, difficulty: int) -> Draft:
 def draw_text_sum(rng: np.random.Generator, difficulty: int) -> Draft:
     """Ask for a sum without a picture: within 1..5, 1..9, or with a first term of 10..19."""
     first, second = (int(term) for term in rng.integers(1, 6 if difficulty == 1 else 10, size=2))
-    first += 10 * (difficulty == 3)  # noqa: PLR2004
+    first += 10 * (difficulty == 3)  # noqa: PLR2004 - the hardest
     text = str(rng.choice(wordings.TEXT_SUM)).format(first=first, second=second)
     return Draft(text=text, answer=str(first + second))
 

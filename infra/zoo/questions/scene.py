@@ -107,7 +107,7 @@ def draw_odd(rng: np.random.Generator, difficulty: int) -> Draft:
     same_shape = str(rng.choice(SHAPES))
     canvas = _ground(rng, difficulty)
     for place in range(num_side**2):
-        shape = same_shape if difficulty < 3 else str(rng.choice(SHAPES))  # noqa: PLR2004
+        shape = same_shape if difficulty < 3 else str(rng.choice(SHAPES))  # noqa: PLR2004 - the hardest
         row, column = (place // num_side + 0.5) * pitch, (place % num_side + 0.5) * pitch
         shift = rng.uniform(-2, 2, size=2)
         size = int(rng.integers(int(pitch * 0.55), int(pitch * 0.75)))

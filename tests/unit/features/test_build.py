@@ -95,7 +95,7 @@ def test_the_export_computes_what_torch_computes(encoder_folder, pictures):
 
 def test_serving_loads_without_torch(encoder_folder):
     """A process that extracts features never imports torch, OpenCV or a training package."""
-    import subprocess  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415 - of this test alone
 
     program = (
         "import sys; from pathlib import Path;"

@@ -121,7 +121,7 @@ def test_exif_orientation_is_applied(orientation):
     assert (picture.width, picture.height) == ((16, 48) if orientation >= 5 else (48, 16))
     turned = image.copy()
     turned.getexif()[0x0112] = orientation
-    from PIL import ImageOps  # noqa: PLC0415
+    from PIL import ImageOps  # noqa: PLC0415 - of this test alone
 
     assert (picture.thumbnail == np.asarray(ImageOps.exif_transpose(turned))).all()
 

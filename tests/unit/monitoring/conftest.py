@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from written_logs import Log
 
 from monitoring.outcome import Attempt, Label, Outcome, Status, Timing, Usage
 from router.records import Decision, Policy, QueryShape, Refusal, Routing
@@ -90,3 +91,9 @@ def label():
 def decision():
     """Return a routed decision over three candidates."""
     return DECISION
+
+
+@pytest.fixture
+def log(tmp_path, outcome, label, decision):
+    """Return a log."""
+    return Log(tmp_path, outcome, label, decision)

@@ -1,6 +1,5 @@
 """Upkeep changes files, never rows, except those that somebody wants gone."""
 
-import dataclasses
 import os
 import threading
 from datetime import UTC, date, datetime, timedelta
@@ -12,57 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from written_logs import Log
 
 from monitoring import log_maintenance, log_reader, segment_merge
-from monitoring.log_check import check
 from monitoring.log_maintenance import apply_deletions, compact, delete, retain
 from monitoring.log_reader import live_segments, read_table, scan
 from monitoring.outcome import OUTCOME_SCHEMA
-from monitoring.outcome_log import SegmentWriter
 from monitoring.segment import Origin, segment_bytes
 from monitoring.segment_merge import LogBusyError, groups_of_a_day, merge, remove_replaced
-from monitoring.segment_store import StoredFile, open_store, segment_key
+from monitoring.segment_store import StoredFile, segment_key
 from router.errors import InvalidInputError
 
 TODAY = date(2026, 3, 10)
-
-
-class Log:
-    """A log with many small segments."""
-
-    def __init__(self, root, outcome, label, decision):
-        """Start without a file."""
-        self.root, self.store = root, open_store(root)
-        self._make, self._label, self._decision = outcome, label, decision
-        self._writers = {
-            table: SegmentWriter(root, table, writer="one") for table in ("outcomes", "labels")
-        }
-
-    def write(self, number, *, labelled=True, **changes):
-        """Write an outcome and its label as a segment each."""
-        name = f"d{number}"
-        decision = dataclasses.replace(self._decision, decision_id=name)
-        outcome = self._make(number, decision=decision, **changes)
-        self._writers["outcomes"].append(outcome)
-        if labelled:
-            self._writers["labels"].append(self._label(number, days=changes.get("days", 0)))
-        for writer in self._writers.values():
-            writer.flush()
-
-    def ids(self, table="outcomes"):
-        """Return the decisions in a table, as numbers, sorted."""
-        rows = read_table(self.root, table, columns=["decision_id"]).to_pylist()
-        return sorted(int(row["decision_id"][1:]) for row in rows)
-
-    def files(self, table="outcomes"):
-        """Return the names of a table's files."""
-        return [file.name for file in self.store.files(table)]
-
-
-@pytest.fixture
-def log(tmp_path, outcome, label, decision):
-    """Return a log."""
-    return Log(tmp_path, outcome, label, decision)
 
 
 def test_compaction_leaves_one_file_a_day_and_every_row(log):
@@ -376,36 +336,3 @@ def test_any_sequence_keeps_exactly_the_rows_that_were_not_deleted(
         assert len(log.ids()) == len(expected)
     remove_replaced(log.store, "outcomes")
     assert sorted(log.ids()) == sorted(expected)
-
-
-def test_a_check_names_what_cannot_be_read(log):
-    """A whole log has no fault; a flipped byte shows in a thorough check, a broken end in any."""
-    for number in range(2):
-        log.write(number)
-    found = check(log.store, is_thorough=True)
-    assert (found["outcomes"].num_files, found["outcomes"].num_rows) == (2, 2)
-    assert not any(one.faults for one in found.values())
-    first, second = (log.root / file.key for file in log.store.files("outcomes"))
-    data = bytearray(first.read_bytes())
-    data[60] ^= 1
-    first.write_bytes(data)
-    second.write_bytes(b"PAR1 and no more")
-    assert len(check(log.store)["outcomes"].faults) == 1
-    assert len(check(log.store, is_thorough=True)["outcomes"].faults) == 2
-
-
-def test_a_repeated_decision_is_counted(log):
-    """One decision with two outcomes is one too many."""
-    for _ in range(2):
-        log.write(1)
-    assert check(log.store, is_thorough=True)["outcomes"].num_repeated_ids == 1
-    assert check(log.store)["outcomes"].num_repeated_ids == 0
-
-
-def test_a_scan_opens_no_file_of_the_days_before(log):
-    """A file that cannot be read is no trouble where its day is not asked for."""
-    log.write(1, days=0)
-    log.write(2, days=1)
-    (log.root / log.store.files("outcomes")[0].key).write_bytes(b"no Parquet")
-    batches = list(scan(log.root, "outcomes", ["decision_id"], since=date(2026, 3, 2)))
-    assert [row for batch in batches for row in batch["decision_id"].to_pylist()] == ["d2"]

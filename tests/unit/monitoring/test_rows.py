@@ -38,7 +38,7 @@ values = st.fixed_dictionaries(
         "number": nullable(st.integers(-(2**63), 2**63 - 1)),
         "real": nullable(st.floats(allow_nan=False)),
         "time": nullable(
-            st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
+            st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
         ),
         "features": nullable(st.lists(st.floats(width=32, allow_nan=False), max_size=4)),
         "parts": nullable(

@@ -55,7 +55,7 @@ def test_a_regression_is_found(loss, within):
     found = runs(40, 2 * within, loss=loss)
     delays = [num for verdict, num in found if verdict is Verdict.REGRESSED]
     late = np.quantile(delays, 0.9)
-    print(f"loss {loss}: median {np.median(delays):.0f}, 90 % {late:.0f} labels")  # noqa: T201
+    print(f"loss {loss}: median {np.median(delays):.0f}, 90 % {late:.0f} labels")  # noqa: T201 - seen with -s
     assert np.mean([v is Verdict.REGRESSED and n <= within for v, n in found]) >= 0.9
 
 

@@ -67,7 +67,7 @@ def test_the_predicted_quality_is_that_of_the_choice():
 def test_a_decision_crosses_processes_whole():
     """It comes out of a pickle equal, features included; equality itself ignores them."""
     features_F = np.arange(3, dtype=np.float32)
-    copy = pickle.loads(pickle.dumps(decision(features_F=features_F)))  # noqa: S301
+    copy = pickle.loads(pickle.dumps(decision(features_F=features_F)))  # noqa: S301 - made here
     assert copy == decision()
     assert np.array_equal(copy.features_F, features_F)
 

@@ -76,7 +76,7 @@ async def test_one_closed_address_closes_the_host(answer):
     assert recorder.called == []
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0"])  # noqa: S104
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0"])  # noqa: S104 - nobody listens there
 async def test_an_address_is_its_own_answer(host):
     """A resolver has no say over an address that is written out."""
     with pytest.raises(ClosedHostError):
