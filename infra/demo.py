@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -84,20 +83,7 @@ def train_router() -> str:
     with step("Train and register the router", expected_s=70) as current:
         current.detail = "ray job submit -- python training/retrain.py"
         log = FOLDER / "retrain.log"
-        command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
-        command += [f"--address={services.RAY_API}", "--working-dir=.", "--"]
-        command += ["python", "training/retrain.py", "--promote=auto"]
-        with log.open("wb") as out:
-            done = subprocess.run(
-                command,
-                cwd=services.ROOT,
-                env=services.environment(),
-                stdout=out,
-                stderr=out,
-                check=False,
-            )
-        if done.returncode != 0:
-            raise services.ServiceError(f"the retrain job failed; see {log}")
+        services.submit_job("training/retrain.py", "--promote=auto", log=log)
         current.detail = "waiting for serving to take it up"
         deadline = time.monotonic() + 60
         while (version := router_version()) in (None, before):

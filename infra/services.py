@@ -105,6 +105,44 @@ def await_mlflow() -> None:
     _await_http("mlflow", f"{MLFLOW_URI}/health", timeout_s=120)
 
 
+def run_module(module: str, *args: str, log: Path | None = None) -> str:
+    """Run a Python module to its end in the services' environment, and return what it printed.
+
+    Args:
+        module: As in ``python -m``.
+        args: Its arguments.
+        log: Where what it printed is kept.
+
+    Raises:
+        ServiceError: If it fails; with the end of what it printed, or the name of the log.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", module, *args],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if log is not None:
+        log.write_text(done.stdout)
+    if done.returncode != 0:
+        told = f":\n{done.stdout[-2000:]}" if log is None else f"; see {log}"
+        raise ServiceError(f"{module} failed{told}")
+    return done.stdout
+
+
+def submit_job(*command: str, log: Path) -> str:
+    """Run a Python program of this repository as a Ray job, and return what it printed.
+
+    Raises:
+        ServiceError: If it fails.
+    """
+    where = (f"--address={RAY_API}", "--working-dir=.", "--", "python")
+    return run_module("ray.scripts.scripts", "job", "submit", *where, *command, log=log)
+
+
 def is_running(service: str) -> bool:
     """Return whether the service that we started is still alive."""
     return bool(processes(service))

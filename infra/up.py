@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -47,17 +46,7 @@ def deploy(config_path: Path) -> None:
     Raises:
         ServiceError: If Serve refuses the config.
     """
-    command = [sys.executable, "-m", "ray.serve.scripts", "deploy", str(config_path)]
-    done = subprocess.run(
-        command,
-        cwd=services.ROOT,
-        env=services.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise services.ServiceError(f"serve deploy failed:\n{done.stderr[-2000:]}")
+    services.run_module("ray.serve.scripts", "deploy", str(config_path))
 
 
 def applications() -> dict[str, Any]:

@@ -8,8 +8,6 @@ after one retrain, and after a retrain on its answers to everything the others w
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -113,20 +111,16 @@ def _profile() -> None:
     folder = FOLDER / "newcomer-set"
     write_question_set(folder, generate(4 * NUM_EXAMPLES, seed=SEEDS[1]))
     with step(f"Profile the newcomer on {NUM_EXAMPLES} questions", expected_s=40):
-        command = [sys.executable, "-m", "training.profiling", f"--candidate={NEWCOMER}"]
-        command += [f"--set={folder}", f"--n={NUM_EXAMPLES}", f"--outcome-log={OUTCOMES}"]
-        command += [f"--registry-model={MODEL}", f"--state={FOLDER / 'profiling.sqlite'}"]
-        done = subprocess.run(
-            command,
-            cwd=services.ROOT,
-            env=services.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
+        services.run_module(
+            "training.profiling",
+            f"--candidate={NEWCOMER}",
+            f"--set={folder}",
+            f"--n={NUM_EXAMPLES}",
+            f"--outcome-log={OUTCOMES}",
+            f"--registry-model={MODEL}",
+            f"--state={FOLDER / 'profiling.sqlite'}",
+            log=FOLDER / "profiling.log",
         )
-        (FOLDER / "profiling.log").write_text(done.stdout + done.stderr)
-        if done.returncode != 0:
-            raise services.ServiceError(f"profiling failed; see {FOLDER / 'profiling.log'}")
         time.sleep(8.0)  # serving looks at the registry every second
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -106,23 +104,14 @@ def retrain(log: str, *, model: str = MODEL) -> str:
         ServiceError: If it fails.
     """
     time.sleep(3.0)  # the last rows leave the spool
-    command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
-    command += [f"--address={services.RAY_API}", "--working-dir=.", "--", "python"]
-    command += ["training/retrain.py", "--promote=auto", f"--outcome-log={OUTCOMES}"]
-    command += [f"--registry-model={model}"]
     with step(f"Retrain ({log})", expected_s=70):
-        done = subprocess.run(
-            command,
-            cwd=services.ROOT,
-            env=services.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
+        return services.submit_job(
+            "training/retrain.py",
+            "--promote=auto",
+            f"--outcome-log={OUTCOMES}",
+            f"--registry-model={model}",
+            log=FOLDER / f"{log}.log",
         )
-    (FOLDER / f"{log}.log").write_text(done.stdout + done.stderr)
-    if done.returncode != 0:
-        raise services.ServiceError(f"the retrain job failed; see {FOLDER / f'{log}.log'}")
-    return done.stdout
 
 
 def serving_version() -> str | None:
