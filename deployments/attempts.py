@@ -87,6 +87,8 @@ class Log:
 
     def add(self, candidate_id: str, started_s: float, error: str | None = None) -> None:
         """Note the end of one attempt; times on the monotonic clock."""
+        if error is not None:  # an endpoint's words may hold halves of surrogate pairs
+            error = error.encode("utf-8", "replace").decode()
         self.attempts.append(
             Attempt(
                 candidate_id=candidate_id,

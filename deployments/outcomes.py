@@ -9,11 +9,12 @@ import os
 import socket
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pyarrow.compute as pc
 
+from deployments.json_text import read_json, write_json
 from deployments.late_features import SHARE, LateFeatures
 from monitoring.outcome import OUTCOME_SCHEMA
 from monitoring.outcome_log import SegmentWriter, SpoolLimits, read_table
@@ -95,7 +96,7 @@ class OutcomeRecorder:
         outcome = exchange.outcome(status, decision)
         row = outcome.row()
         row.pop("features")
-        self._recent[decision.decision_id] = orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
+        self._recent[decision.decision_id] = _receipt(row)
         while len(self._recent) > NUM_RECENT:
             self._recent.popitem(last=False)
         if decision.features_F is not None:
@@ -159,8 +160,7 @@ class OutcomeRecorder:
     def find(self, decision_id: str) -> dict[str, Any] | None:
         """Return the outcome row of a decision, without its features."""
         if (recent := self._recent.get(decision_id)) is not None:
-            found: dict[str, Any] = orjson.loads(recent)
-            return found
+            return cast("dict[str, Any]", read_json(recent))
         columns = [name for name in OUTCOME_SCHEMA.names if name != "features"]
         rows = read_table(
             self._root,
@@ -243,6 +243,14 @@ class OutcomeRecorder:
                 is_committed = False
                 logger.exception("the outcome log cannot be written; rows are kept")
         return is_committed
+
+
+def _receipt(row: dict[str, Any]) -> bytes:
+    """Return a row as JSON, whatever an endpoint has put into its texts and numbers."""
+    try:
+        return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:
+        return write_json(_plain(row))
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from deployments.exchange import Exchange
 from deployments.outcomes import OutcomeRecorder
 from deployments.protocol import parse_chat_request
-from monitoring.outcome import LABEL_SCHEMA, OUTCOME_SCHEMA, Label, Status
+from monitoring.outcome import LABEL_SCHEMA, OUTCOME_SCHEMA, Label, Status, Usage
 from monitoring.outcome_log import read_table
 from monitoring.spool import read_spool_file
 from router.records import Decision, Pool, Refusal, Routing
@@ -81,6 +81,22 @@ async def test_a_routed_outcome_is_written_as_it_is(tmp_path):
     assert one.counts() == {
         "written": 1, "labels_written": 0, "dropped": 0, "without_features": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "num_tokens", "num_written"), [("half \ud800 a pair", 7, 1), (None, 2**70, 0)]
+)
+async def test_what_an_endpoint_says_breaks_no_receipt(tmp_path, error, num_tokens, num_written):
+    """Texts are made sound; a number that no column holds is told, and its row is counted."""
+    one, asked = recorder(tmp_path, no_features), exchange()
+    asked.log.add("small", asked.arrived_s, error)
+    asked.usage = Usage(input_tokens=num_tokens, output_tokens=1, cost_usd=0.0)
+    one.add_outcome(asked, Status.OK, ROUTED)
+    receipt = one.find("d1")
+    assert receipt["input_tokens"] == num_tokens
+    assert receipt["attempts"][0]["error"] == (error and "half ? a pair")
+    assert len(await written(one, tmp_path)) == num_written
+    assert one.counts()["dropped"] == 1 - num_written
 
 
 async def test_a_pinned_outcome_gets_its_features_later(tmp_path):
