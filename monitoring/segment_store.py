@@ -73,7 +73,7 @@ class SegmentStore(Protocol):
         """Return the place of a file in ``filesystem``."""
         ...
 
-    def put_new(self, key: str, data: bytes | Path) -> bool:
+    def put_new(self, key: str, data: bytes | memoryview | Path) -> bool:
         """Store a file, or return False if one of this key exists, which then stays as it is."""
         ...
 
@@ -112,7 +112,7 @@ class LocalStore:
         """Return the absolute path of a file."""
         return str(self._root / key)
 
-    def put_new(self, key: str, data: bytes | Path) -> bool:
+    def put_new(self, key: str, data: bytes | memoryview | Path) -> bool:
         """Write under a dotted name, which readers skip, and link it to its name."""
         final = self._root / key
         if final.exists():
@@ -218,12 +218,12 @@ class S3Store:
         """Return bucket and key."""
         return f"{self._bucket}/{self._prefix}{key}"
 
-    def put_new(self, key: str, data: bytes | Path) -> bool:
+    def put_new(self, key: str, data: bytes | memoryview | Path) -> bool:
         """Put on condition that nothing is there."""
         if isinstance(data, Path):
             with data.open("rb") as body:
                 return self._put(key, body)
-        return self._put(key, data)
+        return self._put(key, bytes(data))
 
     def files(
         self, table: str, *, since: date | None = None, until: date | None = None
