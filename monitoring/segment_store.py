@@ -129,6 +129,10 @@ class LocalStore:
                     sink.write(data)
                 sink.flush()
                 os.fsync(sink.fileno())
+                # Nobody reads a segment soon. Kept in the page cache, it pushes out what serving
+                # reads, and a virtual machine may have to ask its host for the memory: 14 µs a row
+                # of 1,700 features, against 2.
+                os.posix_fadvise(sink.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             final.hardlink_to(temporary)
         except FileExistsError:
             return False
