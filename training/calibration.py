@@ -25,13 +25,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from router.errors import InvalidInputError, PointsmanError
-from training.calibration_state import CalibrationState
+from training.asking.calibration_state import CalibrationState
+from training.asking.label_posting import LabelPoster
+from training.asking.pinned_asking import PinnedAsker
+from training.asking.question_sets import CalibrationQuestion, read_questions
+from training.asking.served import served_candidates
 from training.graders.judge_file import open_judge
 from training.graders.registry import JUDGE
-from training.label_posting import LabelPoster
-from training.pinned_asking import PinnedAsker
-from training.question_sets import CalibrationQuestion, read_questions
-from training.served import served_candidates
 from training.spend import SpendCap, SpendCapError
 
 if TYPE_CHECKING:

@@ -20,6 +20,9 @@ import typer
 
 from monitoring.label_precedence import DEFAULT_ORDER, LabelPrecedence
 from router.errors import InvalidInputError
+from training.asking.question_choice import choose_questions
+from training.asking.question_sets import read_questions
+from training.asking.served import served_candidate
 from training.calibration import (
     CONCURRENCY,
     DEFAULT_STATE,
@@ -27,20 +30,17 @@ from training.calibration import (
     ask_with_progress,
     measured_judge,
 )
-from training.fit import add_profile
-from training.outcome_rows import training_set_from_log
-from training.profile_picture import profile_figure, quality_interval
-from training.publish import ROUTER_MODEL, Publisher
-from training.question_choice import choose_questions
-from training.question_sets import read_questions
-from training.served import served_candidate
+from training.data.outcome_rows import training_set_from_log
+from training.fitting.fit import add_profile
+from training.publishing.profile_picture import profile_figure, quality_interval
+from training.publishing.publish import ROUTER_MODEL, Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from router.candidate import Candidate
     from router.profile import Profile
-    from training.dataset import TrainingSet
+    from training.data.dataset import TrainingSet
 
 logger = logging.getLogger("pointsman.profiling")
 

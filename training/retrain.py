@@ -23,16 +23,16 @@ import typer
 
 from router.artifact import MANIFEST, load_artifact
 from router.features.extract import FeatureExtractor
-from training.certify import Trial, certify
-from training.fit_config import FitConfig
-from training.gates import GateConfig, load_gates
-from training.held_out import labelled_rows_from_log
-from training.log_sample import Part, Sample
-from training.outcome_rows import training_set_from_log
-from training.publish import ROUTER_MODEL, Publisher
-from training.search import search_settings
-from training.served import served_candidates
-from training.train_job import TrainJob, train_on_ray
+from training.asking.served import served_candidates
+from training.data.held_out import labelled_rows_from_log
+from training.data.log_sample import Part, Sample
+from training.data.outcome_rows import training_set_from_log
+from training.fitting.fit_config import FitConfig
+from training.fitting.search import search_settings
+from training.fitting.train_job import TrainJob, train_on_ray
+from training.proof.certify import Trial, certify
+from training.proof.gates import GateConfig, load_gates
+from training.publishing.publish import ROUTER_MODEL, Publisher
 
 if TYPE_CHECKING:
     from router.artifact import RouterArtifact

@@ -4,7 +4,7 @@
 
 Looks every few seconds, logs a line when its decision changes, and keeps nothing itself: the last
 run is a tag of the registered model in MLflow and the metadata of its Ray job, see
-`training.runs`. It may be ended at any time and started twice. Arguments after ``--`` go to
+`training.jobs.runs`. It may be ended at any time and started twice. Arguments after ``--`` go to
 ``training/retrain.py``.
 """
 
@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol
 import typer
 
 from router.errors import InvalidInputError
-from training.log_signs import drift_since, num_labels_since
-from training.publish import ROUTER_MODEL, Publisher
-from training.ray_jobs import RayJobs
-from training.runs import (
+from training.asking.served import served_candidates
+from training.jobs.log_signs import drift_since, num_labels_since
+from training.jobs.ray_jobs import RayJobs
+from training.jobs.runs import (
     MARK,
     RETRAIN_SCRIPT,
     Purpose,
@@ -38,13 +38,13 @@ from training.runs import (
     next_run,
     profile_job_id,
 )
-from training.served import served_candidates
-from training.triggers import MIN_PAUSE_S, Rules, Signs, first_due, own_profiles, unprofiled
+from training.jobs.triggers import MIN_PAUSE_S, Rules, Signs, first_due, own_profiles, unprofiled
+from training.publishing.publish import ROUTER_MODEL, Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from training.runs import Job
+    from training.jobs.runs import Job
 
 logger = logging.getLogger("pointsman.schedule")
 

@@ -35,7 +35,7 @@ from training.benchmark.speed import (
     time_large_pools,
     time_small_pools,
 )
-from training.fit import FitConfig, fit_router
+from training.fitting.fit import FitConfig, fit_router
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,7 @@ from training.benchmark.rivals.rival import RivalRows
 from training.benchmark.rivals.rows import Known, subset
 from training.benchmark.rivals.torch_fit import Labelled, TorchConfig, train_model
 from training.benchmark.table import OutcomeTable
-from training.dataset import TrainingSet
+from training.data.dataset import TrainingSet
 
 QUALITY_MK = np.array([[0.95, 0.2, 0.2], [0.2, 0.95, 0.2], [0.2, 0.2, 0.95], [0.5, 0.5, 0.5]])
 PRICES = {"aster": 0.1, "birch": 0.3, "cedar": 1.0, "dune": 3.0}

@@ -13,9 +13,9 @@ from router.artifact import QUERIES, save_artifact
 from router.candidate import Candidate, Price
 from router.errors import ArtifactError
 from router.features.schema import FeatureBlock, FeatureSchema
-from training.dataset import TrainingSet
-from training.fit import FitConfig, fit_router
-from training.publish import (
+from training.data.dataset import TrainingSet
+from training.fitting.fit import FitConfig, fit_router
+from training.publishing.publish import (
     PROFILE_MODEL_PREFIX,
     ROUTER_MODEL,
     SERVING_ALIAS,

@@ -20,12 +20,12 @@ from ray.job_submission import JobSubmissionClient
 
 from monitoring.outcome import Label
 from monitoring.outcome_log import SegmentWriter
-from training.log_signs import num_labels_since
-from training.publish import Publisher
-from training.ray_jobs import RayJobs
-from training.runs import JobState, Run
+from training.jobs.log_signs import num_labels_since
+from training.jobs.ray_jobs import RayJobs
+from training.jobs.runs import JobState, Run
+from training.jobs.triggers import Rules
+from training.publishing.publish import Publisher
 from training.schedule import RUN_TAG, Commands, LogReading, Scheduler
-from training.triggers import Rules
 
 pytestmark = [
     pytest.mark.ray,

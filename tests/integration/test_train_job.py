@@ -11,7 +11,7 @@ from infra.evidence.learning.kill_training import (
     saved_tokens,
     undisturbed_tokens,
 )
-from training.train_job import train_on_ray
+from training.fitting.train_job import train_on_ray
 
 pytestmark = [
     pytest.mark.ray,

@@ -14,7 +14,7 @@ import numpy as np
 from router.candidate import Candidate, Price
 from router.errors import InvalidInputError
 from training.benchmark.table import OutcomeTable
-from training.dataset import TrainingSet
+from training.data.dataset import TrainingSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

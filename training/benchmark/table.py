@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from router.candidate import Candidate
     from router.features.schema import FeatureSchema
-    from training.dataset import TrainingSet
+    from training.data.dataset import TrainingSet
 
 TRAIN_SHARE = 0.7
 VALIDATION_SHARE = 0.1

@@ -25,10 +25,10 @@ from infra import services
 from router.artifact import load_artifact
 from router.candidate import Candidate, Price
 from router.features.schema import FeatureBlock, FeatureSchema
-from training.dataset import TrainingSet
-from training.fit import fit_router
-from training.fit_config import FitConfig
-from training.train_job import MAX_FAILURES, TrainJob, train_on_ray
+from training.data.dataset import TrainingSet
+from training.fitting.fit import fit_router
+from training.fitting.fit_config import FitConfig
+from training.fitting.train_job import MAX_FAILURES, TrainJob, train_on_ray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

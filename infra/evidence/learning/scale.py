@@ -24,10 +24,10 @@ from infra.evidence.learning.scale_log import CANDIDATES, NUM_DAYS, NUM_PINNED, 
 from infra.evidence.parts import figure, table
 from router.candidate import Candidate, Price
 from router.features.extract import FeatureExtractor
-from training.fit import fit_router
-from training.fit_config import FitConfig
-from training.log_sample import Part, Sample
-from training.outcome_rows import training_set_from_log
+from training.data.log_sample import Part, Sample
+from training.data.outcome_rows import training_set_from_log
+from training.fitting.fit import fit_router
+from training.fitting.fit_config import FitConfig
 
 if TYPE_CHECKING:
     from infra.evidence.entry import Entry

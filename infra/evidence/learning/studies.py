@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from infra.evidence.parts import figure, table
-from training.coverage import (
+from training.proof.coverage import (
     BETTER_BLUR,
     CHAMPION_BLUR,
     WORSE_BLUR,
@@ -14,7 +14,7 @@ from training.coverage import (
     gate_study,
     poison_studies,
 )
-from training.simulation import LogShape, Poison, World
+from training.proof.simulation import LogShape, Poison, World
 
 if TYPE_CHECKING:
     from infra.evidence.entry import Entry
@@ -167,7 +167,8 @@ def section(result: dict[str, Any]) -> str:
     first = result["worlds"][0]
     return f"""## Intervals and gates where the truth is known
 
-Logs of made-up worlds ([training/simulation.py](../../training/simulation.py)): a champion logs,
+Logs of made-up worlds
+([training/proof/simulation.py](../../training/proof/simulation.py)): a champion logs,
 {result["explore_share"]:.0%} of its requests draw uniformly. {result["num_logs"]} logs of
 {first["num_rows"]:,} rows for each world; how often the 95 % interval holds the better
 challenger's true value, and its true difference from the champion.

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from monitoring.log_reader import read_table
 from router.errors import InvalidInputError
 from training import calibration
+from training.asking.calibration_state import CalibrationState
+from training.asking.pinned_asking import PinnedAsker
+from training.asking.question_sets import CalibrationQuestion
 from training.calibration import ask_set, calibrate
-from training.calibration_state import CalibrationState
 from training.graders import Verdict
-from training.pinned_asking import PinnedAsker
-from training.question_sets import CalibrationQuestion
 from training.spend import SpendCap
 
 ASTER_USD = 0.001

@@ -17,9 +17,9 @@ from router.artifact import save_artifact
 from router.errors import ArtifactError, InvalidInputError
 from router.profile import Profile
 from training import profiling
-from training.dataset import TrainingSet
-from training.fit import FitConfig, fit_router
-from training.publish import Publisher, profile_metrics
+from training.data.dataset import TrainingSet
+from training.fitting.fit import FitConfig, fit_router
+from training.publishing.publish import Publisher, profile_metrics
 
 pytestmark = [
     # MLflow's store uses a loader strategy that SQLAlchemy has deprecated.

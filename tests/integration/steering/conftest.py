@@ -11,8 +11,8 @@ from deployments.registry import ARTIFACT_PATH, PROFILE_ALIAS, PROFILE_FILE, PRO
 from router.artifact import save_artifact
 from router.candidate import Candidate, Price
 from router.features.schema import FeatureBlock, FeatureSchema
-from training.dataset import TrainingSet
-from training.fit import FitConfig, fit_router
+from training.data.dataset import TrainingSet
+from training.fitting.fit import FitConfig, fit_router
 
 MODEL = "pointsman-router"
 SCHEMA = FeatureSchema((FeatureBlock(name="text", encoder="made-up", sha256="0" * 64, dim=8),))

@@ -31,7 +31,7 @@ from infra.evidence.promotion_drill import (
 from infra.evidence.registry_copies import FAULTS, REFUSED, register_copy
 from infra.evidence.ui_promotion import browser_path, promote_in_ui
 from router.artifact import save_artifact
-from training.publish import ROUTER_MODEL, Publisher
+from training.publishing.publish import ROUTER_MODEL, Publisher
 
 pytestmark = [
     pytest.mark.slow,

@@ -31,8 +31,8 @@ from training.benchmark.speed import (
     time_small_pools,
 )
 from training.benchmark.table import OutcomeTable
-from training.dataset import TrainingSet
-from training.fit import FitConfig, fit_router
+from training.data.dataset import TrainingSet
+from training.fitting.fit import FitConfig, fit_router
 
 SCHEMA = FeatureSchema(
     (

@@ -20,7 +20,7 @@ from router.features.schema import FeatureBlock, FeatureSchema
 from training.benchmark.metrics import COST_WEIGHTS
 from training.benchmark.protocol import CostModel, choose, plain, run_protocol
 from training.benchmark.table import OutcomeTable
-from training.dataset import TrainingSet
+from training.data.dataset import TrainingSet
 
 SCHEMA = FeatureSchema(
     (

@@ -13,8 +13,8 @@ from router.artifact import save_artifact
 from router.candidate import Candidate, Price
 from router.errors import ArtifactError
 from router.features.schema import FeatureBlock, FeatureSchema
-from training.dataset import TrainingSet
-from training.fit import FitConfig, fit_router
+from training.data.dataset import TrainingSet
+from training.fitting.fit import FitConfig, fit_router
 
 SCHEMA = FeatureSchema((FeatureBlock(name="text", encoder="made-up", sha256="0" * 64, dim=8),))
 CANDIDATES = tuple(

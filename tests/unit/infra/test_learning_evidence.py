@@ -11,8 +11,8 @@ import pytest
 from infra.evidence.learning import BOOK, kills, log, scale, studies
 from infra.evidence.learning.scale_log import CANDIDATES, write_log
 from infra.evidence.parts import Book
-from training.log_sample import Part, Sample
-from training.outcome_rows import training_set_from_log
+from training.data.log_sample import Part, Sample
+from training.data.outcome_rows import training_set_from_log
 
 STUDY = {"num_logs": 20, "num_passed": 20, "failed": {}}
 REFUSED = {"num_logs": 20, "num_passed": 0, "failed": {"gain": 20}}

@@ -12,8 +12,8 @@ import pytest
 
 from router.candidate import Candidate, Price
 from router.features.schema import FeatureBlock, FeatureSchema
-from training.dataset import TrainingSet
-from training.fit import FitConfig, fit_router
+from training.data.dataset import TrainingSet
+from training.fitting.fit import FitConfig, fit_router
 
 NUM_FEATURES = 24
 SCHEMA = FeatureSchema(

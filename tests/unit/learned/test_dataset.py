@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import InvalidInputError
-from training.policy_value import greedy, policy_value, softened, uniform
+from training.fitting.policy_value import greedy, policy_value, softened, uniform
 
 
 def test_one_outcome_rows_are_not_full_information(world):

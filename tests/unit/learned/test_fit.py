@@ -10,7 +10,7 @@ import pytest
 
 from router.candidate import Candidate, Price
 from router.errors import InvalidInputError
-from training.fit import FitConfig, add_profile, fit_router
+from training.fitting.fit import FitConfig, add_profile, fit_router
 
 NEWCOMER = Candidate(id="elder", price=Price(input_usd_per_mtok=1.0, output_usd_per_mtok=4.0))
 NEWCOMER_QUALITY_K = np.array([0.3, 0.3, 0.3, 0.98])

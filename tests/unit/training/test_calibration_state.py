@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
-from training.calibration_state import CalibrationState, GradedReply
-from training.question_sets import CalibrationQuestion
+from training.asking.calibration_state import CalibrationState, GradedReply
+from training.asking.question_sets import CalibrationQuestion
 
 QUESTION = CalibrationQuestion(question_id="q1", text="2 + 2?", answers=("4",))
 

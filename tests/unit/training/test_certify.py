@@ -15,16 +15,16 @@ from router.certificate import Certificate, SliceDifference, load_certificate
 from router.errors import GatesFailedError, InvalidInputError
 from router.features.schema import FeatureBlock, FeatureSchema
 from router.records import Decision, Policy, QueryShape, Routing
-from training.certificate_page import certificate_page
-from training.certify import Trial, certify
-from training.contest import Contest, calibration, share_entropy
-from training.fit import fit_router
-from training.fit_config import FitConfig
-from training.gates import GateConfig
-from training.held_out import LabelledRows, labelled_rows_from_log
-from training.off_policy import LoggedRows
-from training.simulation import LogShape, World
-from training.trusted_labels import source_bias, trusted_difference
+from training.data.held_out import LabelledRows, labelled_rows_from_log
+from training.fitting.fit import fit_router
+from training.fitting.fit_config import FitConfig
+from training.proof.certify import Trial, certify
+from training.proof.contest import Contest, calibration, share_entropy
+from training.proof.gates import GateConfig
+from training.proof.off_policy import LoggedRows
+from training.proof.simulation import LogShape, World
+from training.proof.trusted_labels import source_bias, trusted_difference
+from training.publishing.certificate_page import certificate_page
 
 SCHEMA = FeatureSchema((FeatureBlock(name="text", encoder="made-up", sha256="0" * 64, dim=4),))
 CANDIDATES = tuple(

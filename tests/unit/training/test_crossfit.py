@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from training.crossfit import PENALTIES, Crew, Penalties, cross_fit, fit_weights
+from training.fitting.crossfit import PENALTIES, Crew, Penalties, cross_fit, fit_weights
 
 NUM_ROWS, NUM_FUNCTIONS, NUM_CANDIDATES = 300, 12, 4
 

@@ -17,14 +17,14 @@ from router.certificate import (
     Versions,
 )
 from router.errors import InvalidInputError
-from training.coverage import (
+from training.proof.coverage import (
     BETTER_BLUR,
     WORSE_BLUR,
     gate_study,
     poison_studies,
 )
-from training.gates import GateConfig, certified, judge, load_gates
-from training.simulation import LogShape, Poison
+from training.proof.gates import GateConfig, certified, judge, load_gates
+from training.proof.simulation import LogShape, Poison
 
 
 def estimate(value, half=0.02, rows=500.0):

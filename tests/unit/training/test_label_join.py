@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from monitoring.label_precedence import LabelPrecedence
 from monitoring.outcome import LABEL_SCHEMA, Label
 from monitoring.outcome_log import SegmentWriter
-from training.outcome_rows import latest_labels
+from training.data.outcome_rows import latest_labels
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ from monitoring.outcome import Attempt, Label, Outcome, Status
 from monitoring.outcome_log import SegmentWriter
 from router.errors import InvalidInputError
 from router.records import Decision, Policy, QueryShape, Routing
-from training.log_sample import PROOF_SHARE, Labelled, Part, Sample, _Drawn
-from training.outcome_rows import training_set_from_log
+from training.data.log_sample import PROOF_SHARE, Labelled, Part, Sample, _Drawn
+from training.data.outcome_rows import training_set_from_log
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANY_PACE = settings(deadline=None)

@@ -8,8 +8,8 @@ import pytest
 from monitoring.outcome import Label, Outcome, Status
 from monitoring.outcome_log import SegmentWriter
 from router.records import Decision, Policy, QueryShape, Routing
-from training import log_signs
-from training.log_signs import drift_since, num_labels_since
+from training.jobs import log_signs
+from training.jobs.log_signs import drift_since, num_labels_since
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

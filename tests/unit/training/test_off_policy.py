@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import InvalidInputError
-from training.coverage import coverage_study
-from training.influence import effective_rows, interval
-from training.off_policy import (
+from training.proof.coverage import coverage_study
+from training.proof.influence import effective_rows, interval
+from training.proof.off_policy import (
     Estimator,
     LoggedRows,
     contributions,
@@ -19,8 +19,8 @@ from training.off_policy import (
     paired,
     value,
 )
-from training.outcome_model import cross_fitted
-from training.simulation import LogShape, World
+from training.proof.outcome_model import cross_fitted
+from training.proof.simulation import LogShape, World
 
 PAIR = np.array([[1.0, 0.0], [0.0, 1.0]])
 """A policy that takes the first candidate on the first row and the second on the second."""

@@ -9,7 +9,7 @@ from monitoring.outcome import Attempt, Label, Outcome, Status, Timing, Usage
 from monitoring.outcome_log import SegmentWriter
 from router.errors import InvalidInputError
 from router.records import Decision, Policy, QueryShape, Refusal, Routing
-from training.outcome_rows import latest_labels, training_set_from_log
+from training.data.outcome_rows import latest_labels, training_set_from_log
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SCHEMA_HASH = "f" * 64

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.profile import Profile
-from training.profile_picture import profile_figure, quality_interval
+from training.publishing.profile_picture import profile_figure, quality_interval
 
 
 def test_intervals_are_those_of_jeffreys():

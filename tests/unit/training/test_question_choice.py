@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import InvalidInputError
-from training.question_choice import choose_questions
-from training.question_sets import CalibrationQuestion
+from training.asking.question_choice import choose_questions
+from training.asking.question_sets import CalibrationQuestion
 
 
 def question(number, *, text="", kind="", images=0):

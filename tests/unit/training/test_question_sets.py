@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from router.errors import InvalidInputError
+from training.asking.question_sets import CalibrationQuestion, read_questions
 from training.graders import GraderOptions
-from training.question_sets import CalibrationQuestion, read_questions
 
 PNG = b"\x89PNG\r\n\x1a\n"
 ROW = {"question_id": "q1", "text": "What colour?", "answer": "red", "images": None}

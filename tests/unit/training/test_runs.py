@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.job_submission import JobStatus
 
-from training.ray_jobs import job_of, job_state
-from training.runs import (
+from training.jobs.ray_jobs import job_of, job_state
+from training.jobs.runs import (
     Job,
     JobState,
     Purpose,

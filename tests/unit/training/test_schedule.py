@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from router.errors import InvalidInputError
-from training.runs import Job, JobState, Purpose, Run
+from training.jobs.runs import Job, JobState, Purpose, Run
+from training.jobs.triggers import Rules
 from training.schedule import RUN_TAG, Commands, LogReading, Scheduler, run_for_ever
-from training.triggers import Rules
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import InvalidInputError
-from training.triggers import (
+from training.jobs.triggers import (
     MIN_DRIFT_ROWS,
     Reason,
     Rules,

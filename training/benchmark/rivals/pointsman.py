@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.fit import FitConfig, fit_router
+from training.fitting.fit import FitConfig, fit_router
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

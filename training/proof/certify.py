@@ -16,18 +16,18 @@ import numpy as np
 from router.certificate import Dataset, Evidence, Parity, Versions
 from router.errors import InvalidInputError
 from router.records import Routing
-from training.challengers import (
+from training.fitting.policy_value import greedy
+from training.proof.challengers import (
     Forecasts,
     neighbours_quality,
     projected,
     single_means,
     timed_decisions,
 )
-from training.contest import Contest, calibration_by_candidate
-from training.gates import certified
-from training.off_policy import LoggedRows, evaluable
-from training.outcome_model import cross_fitted
-from training.policy_value import greedy
+from training.proof.contest import Contest, calibration_by_candidate
+from training.proof.gates import certified
+from training.proof.off_policy import LoggedRows, evaluable
+from training.proof.outcome_model import cross_fitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from router.candidate import Candidate
     from router.certificate import Certificate
     from router.records import Decision
-    from training.dataset import TrainingSet
-    from training.gates import GateConfig
-    from training.held_out import LabelledRows
+    from training.data.dataset import TrainingSet
+    from training.data.held_out import LabelledRows
+    from training.proof.gates import GateConfig
 
 NUM_INPUTS = 16
 """Leading components of the projection that the outcome model looks at."""

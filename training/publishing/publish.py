@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from router.artifact import load_artifact
 from router.certificate import CERTIFICATE, load_certificate
 from router.errors import ArtifactError
-from training.certificate_page import certificate_page
+from training.publishing.certificate_page import certificate_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -14,14 +14,14 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from training.fit import fit_router
+from training.fitting.fit import fit_router
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from training.dataset import TrainingSet
-    from training.fit_config import FitConfig
-    from training.train_job import TrainJob
+    from training.data.dataset import TrainingSet
+    from training.fitting.fit_config import FitConfig
+    from training.fitting.train_job import TrainJob
 
 SPACE: dict[str, tuple[float, ...]] = {
     "num_components": (32, 64, 128, 256),

@@ -24,8 +24,8 @@ import numpy as np
 from scipy import special
 
 from router.errors import InvalidInputError
-from training.dataset import TrainingSet
-from training.policy_value import greedy
+from training.data.dataset import TrainingSet
+from training.fitting.policy_value import greedy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

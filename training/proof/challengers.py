@@ -18,8 +18,8 @@ from router.route import route
 from router.utility import utilities
 from training.benchmark.rivals.neighbours import FittedNeighbours
 from training.benchmark.rivals.rows import Known
-from training.fit import inverse_propensity
-from training.policy_value import greedy
+from training.fitting.fit import inverse_propensity
+from training.fitting.policy_value import greedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from router.candidate import Candidate
     from router.records import Decision, Routing
     from router.route import Router
-    from training.dataset import TrainingSet
+    from training.data.dataset import TrainingSet
 
 NUM_NEIGHBOURS = 32
 MAX_WEIGHT = 10.0

@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from router.errors import InvalidInputError
-from training.influence import interval
+from training.proof.influence import interval
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from router.certificate import Estimate
-    from training.dataset import TrainingSet
+    from training.data.dataset import TrainingSet
 
 
 class Estimator(StrEnum):
@@ -60,7 +60,7 @@ class LoggedRows:
     """Who could be chosen."""
 
     predicted_NM: NDArray[np.float64]
-    """Quality as predicted by what did not see the row, 0 to 1; see `training.outcome_model`."""
+    """Quality as predicted by what did not see the row, 0 to 1; see `outcome_model`."""
 
     penalty_NM: NDArray[np.float64]
     """What the utility takes off the quality for cost and latency; known for every candidate."""

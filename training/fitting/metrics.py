@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training.fit import FitReport
+    from training.fitting.fit import FitReport
 
 
 def training_metrics(report: FitReport) -> dict[str, float]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from monitoring.log_reader import scan
 from router.records import Policy
-from training.triggers import MIN_DRIFT_ROWS, feature_drift
+from training.jobs.triggers import MIN_DRIFT_ROWS, feature_drift
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ import numpy as np
 
 from monitoring.label_precedence import LabelPrecedence
 from router.errors import InvalidInputError
-from training.outcome_rows import DEFAULT_PRECEDENCE, DEFAULT_SAMPLE, training_set_from_log
+from training.data.outcome_rows import DEFAULT_PRECEDENCE, DEFAULT_SAMPLE, training_set_from_log
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from monitoring.label_precedence import GivenLabel
-    from training.dataset import TrainingSet
-    from training.log_sample import Sample
+    from training.data.dataset import TrainingSet
+    from training.data.log_sample import Sample
 
 TRUSTED_CLASSES = ("gold", "grader")
 """A person who checked, and a program that knows the answer."""

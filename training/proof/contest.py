@@ -13,8 +13,8 @@ from scipy import stats
 
 from router.certificate import Calibration, Choices, SliceDifference
 from router.errors import InvalidInputError
-from training.off_policy import Estimator, difference, value
-from training.trusted_labels import source_bias, trusted_difference
+from training.proof.off_policy import Estimator, difference, value
+from training.proof.trusted_labels import source_bias, trusted_difference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from router.certificate import Estimate
-    from training.off_policy import LoggedRows
+    from training.proof.off_policy import LoggedRows
 
 CLIP = 10.0
 """Weights of the clipped difference."""

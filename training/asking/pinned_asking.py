@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import openai
 
 from router.errors import CandidateReplyError, InvalidInputError
-from training.calibration_state import GradedReply
+from training.asking.calibration_state import GradedReply
 from training.graders import best_score, make_grader
 from training.graders.registry import JUDGE
 from training.spend import SpendCap
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from openai.types import CompletionUsage
 
     from router.candidate import Price
+    from training.asking.question_sets import CalibrationQuestion
     from training.graders import Grader, Judge
-    from training.question_sets import CalibrationQuestion
 
 DECISION_HEADER = "x-pointsman-decision-id"
 COST_HEADER = "x-pointsman-cost-usd"

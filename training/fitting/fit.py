@@ -25,9 +25,9 @@ from router.profile import PoolEconomics
 from router.profile_estimate import Observations, count_weights, estimate_profile
 from router.query_model import LevelPrior, QueryModel, reference_cost_usd
 from router.utility import Reference
-from training.crossfit import cross_fit, fit_weights
-from training.fit_config import FitConfig
-from training.policy_value import PolicyValue, greedy, policy_value, uniform
+from training.fitting.crossfit import cross_fit, fit_weights
+from training.fitting.fit_config import FitConfig
+from training.fitting.policy_value import PolicyValue, greedy, policy_value, uniform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from router.candidate import Candidate
     from router.features.schema import FeatureSchema
     from router.profile import Profile
-    from training.crossfit import Crew, CrossFit, Weights
-    from training.dataset import TrainingSet
+    from training.data.dataset import TrainingSet
+    from training.fitting.crossfit import Crew, CrossFit, Weights
 
 __all__ = ["FitConfig", "FitReport", "PolicyValue", "add_profile", "fit_router"]
 

@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from router.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from training.calibration_state import CalibrationState
+    from training.asking.calibration_state import CalibrationState
 
 logger = logging.getLogger("pointsman.calibration")
 

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from router.certificate import Dataset, DecisionTime, Evidence, Parity, Versions
-from training.contest import Contest, calibration_by_candidate
-from training.fit import inverse_propensity
-from training.gates import GateConfig, judge
-from training.off_policy import Estimator, LoggedRows, difference
-from training.off_policy import value as value_of
-from training.outcome_model import cross_fitted
-from training.policy_value import greedy
-from training.simulation import LogShape, Poison, World
+from training.fitting.fit import inverse_propensity
+from training.fitting.policy_value import greedy
+from training.proof.contest import Contest, calibration_by_candidate
+from training.proof.gates import GateConfig, judge
+from training.proof.off_policy import Estimator, LoggedRows, difference
+from training.proof.off_policy import value as value_of
+from training.proof.outcome_model import cross_fitted
+from training.proof.simulation import LogShape, Poison, World
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.gates import Verdict
-    from training.simulation import SimulatedLog
+    from training.proof.gates import Verdict
+    from training.proof.simulation import SimulatedLog
 
 CHAMPION_BLUR, BETTER_BLUR, WORSE_BLUR = 0.4, 0.2, 0.5
 """In the world of seed 0 their true values are 0.716, 0.779 and 0.639."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from training.question_sets import CalibrationQuestion
+    from training.asking.question_sets import CalibrationQuestion
 
 _CREATE = """
 create table if not exists replies (

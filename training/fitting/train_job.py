@@ -28,9 +28,9 @@ from ray.util.placement_group import (
 from tenacity import RetryCallState, retry, retry_if_exception_type, stop_after_attempt
 
 from router.artifact import RouterArtifact, save_artifact
-from training.crossfit import Crew
-from training.fit import fit_router
-from training.metrics import training_metrics
+from training.fitting.crossfit import Crew
+from training.fitting.fit import fit_router
+from training.fitting.metrics import training_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from router.candidate import Candidate
     from router.features.schema import FeatureSchema
-    from training.dataset import TrainingSet
-    from training.fit_config import FitConfig
+    from training.data.dataset import TrainingSet
+    from training.fitting.fit_config import FitConfig
 
 CHECKPOINT_S = 5.0
 """A checkpoint waits 0.8 s for Ray Train's controller."""

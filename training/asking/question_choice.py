@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from scipy.sparse import csr_matrix
 
-    from training.question_sets import CalibrationQuestion
+    from training.asking.question_sets import CalibrationQuestion
 
 MAX_IMAGES_APART = 2
 """Two images or more count alike."""

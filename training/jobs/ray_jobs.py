@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from training.runs import MARK, RETRAIN_SCRIPT, Job, JobState, Purpose
+from training.jobs.runs import MARK, RETRAIN_SCRIPT, Job, JobState, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

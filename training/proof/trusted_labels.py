@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.influence import interval
-from training.off_policy import Estimator, paired
+from training.proof.influence import interval
+from training.proof.off_policy import Estimator, paired
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from router.certificate import Estimate
-    from training.off_policy import LoggedRows
+    from training.proof.off_policy import LoggedRows
 
 MIN_ROWS = 30
 """Rows with a trusted label from which an interval is worth its name."""

@@ -16,7 +16,7 @@ from sklearn.linear_model import RidgeCV
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.dataset import TrainingSet
+    from training.data.dataset import TrainingSet
 
 NUM_FOLDS = 5
 PENALTIES = tuple(np.logspace(-1, 4, 6).tolist())

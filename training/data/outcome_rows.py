@@ -16,8 +16,8 @@ from monitoring.label_precedence import GivenLabel, LabelPrecedence
 from monitoring.log_reader import scan
 from router.errors import InvalidInputError
 from router.records import Policy
-from training.dataset import TrainingSet
-from training.log_sample import Labelled, Sample, draw_decisions, usable
+from training.data.dataset import TrainingSet
+from training.data.log_sample import Labelled, Sample, draw_decisions, usable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

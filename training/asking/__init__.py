@@ -1,0 +1,1 @@
+"""Candidates are asked a set of questions, and the answers are labelled."""

@@ -1,0 +1,1 @@
+"""A training set comes in, a router artifact goes out."""

@@ -1,0 +1,1 @@
+"""Reasons for a retrain, and the Ray jobs that do it."""

@@ -1,0 +1,1 @@
+"""Whether a challenger is better, with intervals, before it may serve."""

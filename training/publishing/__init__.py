@@ -1,0 +1,1 @@
+"""Router versions, profiles and their pages, on the way into MLflow."""
