@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments.live_config import redeployable, with_draining
-from deployments.pool import read_pool
+from deployments.pool.pool import read_pool
 from router.errors import InvalidInputError
 
 if TYPE_CHECKING:

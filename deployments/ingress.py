@@ -18,29 +18,29 @@ from fastapi.responses import JSONResponse
 from ray import serve
 
 from deployments.admission import Admission
-from deployments.dispatch import Dispatcher
+from deployments.dispatching.dispatch import Dispatcher
+from deployments.dispatching.relay import Relay
+from deployments.dispatching.replies import EventStream, error_response, not_found, status_of
+from deployments.dispatching.retry_budget import RetryBudget, RetryRules
+from deployments.dispatching.stickiness import Sessions, stay
 from deployments.door import Door
-from deployments.ejection import Ejection, EjectionRules
 from deployments.exchange import Exchange
 from deployments.fail_open import RouterRestsError, check_decision
-from deployments.labels import parse_labels
-from deployments.load import LoadMeter
 from deployments.media import MediaFetcher, MediaLimits
 from deployments.metrics import RequestMetrics
-from deployments.outcomes import OutcomeRecorder
-from deployments.pool import PoolWatcher, describe, is_start
+from deployments.pool.ejection import Ejection, EjectionRules
+from deployments.pool.load import LoadMeter
+from deployments.pool.pool import PoolWatcher, describe, is_start
 from deployments.protocol import (
     annotate,
     models_list,
     parse_chat_request,
     response_headers,
 )
-from deployments.relay import Relay
-from deployments.replies import EventStream, error_response, not_found, status_of
-from deployments.retry_budget import RetryBudget, RetryRules
+from deployments.recording.labels import parse_labels
+from deployments.recording.outcomes import OutcomeRecorder
 from deployments.router_deployment import Question
-from deployments.stickiness import Sessions, stay
-from deployments.waker import Waker
+from deployments.waking.waker import Waker
 from monitoring.outcome import Status
 from router.errors import NoCandidateError, PointsmanError, UnknownModelError
 from router.records import Routing
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from ray.serve.handle import DeploymentHandle
 
-    from deployments.dispatch import Answer
+    from deployments.dispatching.dispatch import Answer
     from deployments.door import Visit
     from deployments.settings import RouterSettings
     from router.records import Decision

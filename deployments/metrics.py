@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
+from deployments.dispatching.race import RaceEvent
 from deployments.fail_open import reason_of
-from deployments.race import RaceEvent
 from router.records import Refusal
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from deployments.registry import Registry
+from deployments.versions.registry import Registry
 from monitoring.drift import MIN_REFERENCE, DriftTest, population_stability_index
 from monitoring.earned import earned, versions_served
 from monitoring.watch import Verdict, Watch

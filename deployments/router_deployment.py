@@ -18,10 +18,10 @@ from ray import serve
 
 from deployments.budget_slot import BudgetSlot
 from deployments.candidates.block import HEALTH_CHECK_PERIOD_S
-from deployments.hot_swap import HotSwap
 from deployments.metrics import DecisionMetrics
-from deployments.registry import Registry
-from deployments.shadow import Shadow
+from deployments.versions.hot_swap import HotSwap
+from deployments.versions.registry import Registry
+from deployments.versions.shadow import Shadow
 from router.cold_start import explore_cold
 from router.errors import PointsmanError
 from router.exploration import Exploration, Regret

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deployments.late_features import SHARE
+from deployments.recording.late_features import SHARE
 from monitoring.outcome_log import spool_folder
 from router.exploration import Draw
 from router.probation import MIN_CAUTION

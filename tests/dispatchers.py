@@ -4,11 +4,11 @@ import asyncio
 import dataclasses
 import time
 
-from deployments.dispatch import (
+from deployments.dispatching.dispatch import (
     Answer,
     Dispatcher,
 )
-from deployments.ejection import Ejection
+from deployments.pool.ejection import Ejection
 from router.candidate import Candidate, Price
 from router.records import Pool, Standing
 

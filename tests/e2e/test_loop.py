@@ -14,7 +14,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from deployments.registry import ACCEPT_FAILED_GATES
+from deployments.versions.registry import ACCEPT_FAILED_GATES
 from infra import services
 from infra.asking import Ask, ask_all, messages, prices
 from infra.evidence.pool_drill import run_drill

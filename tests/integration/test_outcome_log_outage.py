@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from deployments.outcomes import OutcomeRecorder
+from deployments.recording.outcomes import OutcomeRecorder
 from monitoring.outcome import LABEL_SCHEMA, Label
 from monitoring.outcome_log import SegmentWriter, SpoolLimits, read_table
 from monitoring.segment import Origin, segment_bytes

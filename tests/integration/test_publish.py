@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from deployments.registry import Registry
+from deployments.versions.registry import Registry
 from router.artifact import QUERIES, save_artifact
 from router.candidate import Candidate, Price
 from router.errors import ArtifactError

@@ -18,8 +18,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from PIL import Image
 
-from deployments.outcomes import OutcomeRecorder
 from deployments.protocol import parse_chat_request
+from deployments.recording.outcomes import OutcomeRecorder
 from monitoring.log_rate import made_up_outcome
 from monitoring.outcome import Status
 from router.features.picture import PictureLimits, decode_picture

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import yaml
 
-from deployments.registry import ACCEPT_FAILED_GATES
+from deployments.versions.registry import ACCEPT_FAILED_GATES
 from infra import services
 from infra.asking import Ask, Asked, ask_all, label_all, prices
 from infra.progress import step

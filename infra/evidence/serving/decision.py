@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from deployments.hot_swap import HotSwap
-from deployments.registry import Registry
+from deployments.versions.hot_swap import HotSwap
+from deployments.versions.registry import Registry
 from infra import services
 from router.candidate import Candidate, Price
 from router.features.extract import FeatureExtractor

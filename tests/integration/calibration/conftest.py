@@ -14,9 +14,9 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from deployments.labels import parse_labels
+from deployments.dispatching.replies import error_response, not_found
 from deployments.protocol import models_list
-from deployments.replies import error_response, not_found
+from deployments.recording.labels import parse_labels
 from monitoring.outcome import Attempt, Outcome, Status, Timing, Usage
 from monitoring.outcome_log import SegmentWriter
 from router.candidate import Candidate, Price

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from deployments.dispatch import _whole
+from deployments.dispatching.dispatch import _whole
 from deployments.protocol import read_events
 from router.errors import InvalidInputError
 

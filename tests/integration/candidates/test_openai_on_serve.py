@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from deployments.cli import app
-from deployments.dispatch import Dispatcher, Log
-from deployments.pool import PoolWatcher
+from deployments.dispatching.dispatch import Dispatcher, Log
+from deployments.pool.pool import PoolWatcher
 from router.errors import CandidateReplyError
 from router.records import Refusal
 

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from deployments.registry import ARTIFACT_PATH, PROFILE_ALIAS, PROFILE_FILE, PROFILE_MODEL_PREFIX
+from deployments.versions.registry import (
+    ARTIFACT_PATH,
+    PROFILE_ALIAS,
+    PROFILE_FILE,
+    PROFILE_MODEL_PREFIX,
+)
 from router.artifact import save_artifact
 from router.candidate import Candidate, Price
 from router.features.schema import FeatureBlock, FeatureSchema

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from deployments.hot_swap import HotSwap
-from deployments.registry import (
+from deployments.versions.hot_swap import HotSwap
+from deployments.versions.registry import (
     BEST_SINGLE,
     KILL_SWITCH,
     PROFILE_MODEL_PREFIX,

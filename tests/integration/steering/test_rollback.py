@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 from typer import Typer
 from typer.testing import CliRunner
 
-from deployments.registry import QUARANTINED
 from deployments.rollback import main
+from deployments.versions.registry import QUARANTINED
 from monitoring.earned import earned, versions_served
 from monitoring.outcome import Label, Outcome, Status
 from monitoring.outcome_log import SegmentWriter

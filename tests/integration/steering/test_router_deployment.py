@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments.registry import BEST_SINGLE, KILL_SWITCH
 from deployments.router_deployment import NoRouterError, Question, RouterDeployment
 from deployments.settings import RouterSettings
+from deployments.versions.registry import BEST_SINGLE, KILL_SWITCH
 from router.features.extract import FeatureExtractor
 from router.records import Policy, Pool, QueryShape, Routing, Standing
 

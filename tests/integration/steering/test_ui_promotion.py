@@ -18,9 +18,9 @@ import pytest
 from mlflow import MlflowClient
 from tenacity import retry, stop_after_delay, wait_fixed
 
-from deployments.hot_swap import HotSwap
 from deployments.protocol.reply import Receipt, response_headers
-from deployments.registry import Registry
+from deployments.versions.hot_swap import HotSwap
+from deployments.versions.registry import Registry
 from infra.evidence.promotion_drill import (
     Plan,
     figures,

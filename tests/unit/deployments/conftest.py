@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from deployments.registry import QUARANTINED, Pointers, ProfilePointer
+from deployments.versions.registry import QUARANTINED, Pointers, ProfilePointer
 from router.artifact import save_artifact
 from router.candidate import Candidate, Price
 from router.errors import ArtifactError

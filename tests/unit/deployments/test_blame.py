@@ -5,8 +5,8 @@ import time
 import pytest
 
 from deployments.attempts import AllFailedError, CandidateBusyError, CandidateFailedError, Log
-from deployments.dispatch import Dispatcher, _blame
-from deployments.ejection import Ejection
+from deployments.dispatching.dispatch import Dispatcher, _blame
+from deployments.pool.ejection import Ejection
 from router.candidate import Candidate, Price
 from router.errors import BadImageError
 from router.records import Pool, Standing

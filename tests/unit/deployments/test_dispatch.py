@@ -12,9 +12,9 @@ from dispatchers import (
     pieces,
 )
 
-from deployments import dispatch
 from deployments.attempts import CandidateGoneError
-from deployments.dispatch import (
+from deployments.dispatching import dispatch
+from deployments.dispatching.dispatch import (
     AllFailedError,
     CandidateFailedError,
     Dispatcher,

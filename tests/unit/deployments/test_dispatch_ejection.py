@@ -13,9 +13,9 @@ from dispatchers import (
 )
 from ray.exceptions import ActorDiedError
 
-from deployments import dispatch
 from deployments.attempts import CandidateBusyError, CandidateDeadError, CandidateGoneError
-from deployments.dispatch import (
+from deployments.dispatching import dispatch
+from deployments.dispatching.dispatch import (
     AllFailedError,
     CandidateFailedError,
     Log,

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from deployments import dispatch
-from deployments.dispatch import CandidateFailedError, Dispatcher
-from deployments.pool import PoolWatcher, read_pool
+from deployments.dispatching import dispatch
+from deployments.dispatching.dispatch import CandidateFailedError, Dispatcher
+from deployments.pool.pool import PoolWatcher, read_pool
 from router.candidate import Candidate, Price
 from router.records import Pool, Refusal, Standing
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.ejection import Ejection, EjectionRules
+from deployments.pool.ejection import Ejection, EjectionRules
 
 POOL = ("a", "b", "c", "d")
 RULES = EjectionRules(num_in_a_row=3, base_s=5.0, max_s=40.0)

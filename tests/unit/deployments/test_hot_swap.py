@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from deployments.hot_swap import HotSwap
-from deployments.registry import ACCEPT_FAILED_GATES, BEST_SINGLE, QUARANTINED
+from deployments.versions.hot_swap import HotSwap
+from deployments.versions.registry import ACCEPT_FAILED_GATES, BEST_SINGLE, QUARANTINED
 from router.candidate import Candidate, Price
 from router.probation import Terms
 from router.records import Policy, Pool, QueryShape, Refusal, Routing, Standing

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.labels import MAX_LABELS, parse_labels, score_of_metrics
+from deployments.recording.labels import MAX_LABELS, parse_labels, score_of_metrics
 from router.errors import InvalidInputError
 
 ONE = {"decision_id": "d1", "score": 0.5}

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from deployments.exchange import Exchange
-from deployments.late_features import BURST_S, MAX_WAITING, LateFeatures
 from deployments.protocol import parse_chat_request
+from deployments.recording.late_features import BURST_S, MAX_WAITING, LateFeatures
 from router.errors import BadImageError
 from router.features.picture import PictureLimits, check_picture
 from router.records import Pool, Routing

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.attempts import Answer, CandidateFailedError, Log
-from deployments.dispatch import Dispatcher
-from deployments.load import FADE_S, LoadMeter
+from deployments.dispatching.dispatch import Dispatcher
+from deployments.pool.load import FADE_S, LoadMeter
 from monitoring.outcome import Status
 from router.records import Pool
 

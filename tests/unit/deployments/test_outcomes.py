@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from deployments.exchange import Exchange
-from deployments.outcomes import OutcomeRecorder
 from deployments.protocol import parse_chat_request
+from deployments.recording.outcomes import OutcomeRecorder
 from monitoring.outcome import LABEL_SCHEMA, OUTCOME_SCHEMA, Label, Status, Usage
 from monitoring.outcome_log import read_table
 from monitoring.spool import read_spool_file

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from deployments.ejection import Ejection, EjectionRules
-from deployments.load import LoadMeter
-from deployments.pool import PoolWatcher, describe, is_start, read_pool, replica_states
+from deployments.pool.ejection import Ejection, EjectionRules
+from deployments.pool.load import LoadMeter
+from deployments.pool.pool import PoolWatcher, describe, is_start, read_pool, replica_states
 from router.records import Refusal
 
 CARD = {

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.attempts import AllFailedError, Answer, CandidateFailedError, Log
-from deployments.race import HUNG, SLOW, Race, RaceEvent, RaceRules
-from deployments.retry_budget import RetryBudget, RetryRules
+from deployments.dispatching.race import HUNG, SLOW, Race, RaceEvent, RaceRules
+from deployments.dispatching.retry_budget import RetryBudget, RetryRules
 from router.errors import InvalidInputError
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from deployments.admission import OverloadedError, TooManyRequestsError
 from deployments.attempts import AllFailedError, Answer
+from deployments.dispatching.relay import Relay
+from deployments.dispatching.replies import EventStream, error_response
 from deployments.exchange import Exchange
 from deployments.protocol import parse_chat_request
-from deployments.relay import Relay
-from deployments.replies import EventStream, error_response
 from monitoring.outcome import Status
 from router.errors import CandidateReplyError
 from router.records import Decision, Pool, Routing

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.retry_budget import RetryBudget, RetryRules
+from deployments.dispatching.retry_budget import RetryBudget, RetryRules
 
 RULES = RetryRules(share=0.2, min_per_s=0.0)
 

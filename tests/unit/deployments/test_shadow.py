@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deployments import shadow as module
+from deployments.versions import shadow as module
 from deployments.metrics import DecisionMetrics
-from deployments.shadow import Shadow
+from deployments.versions.shadow import Shadow
 from router.candidate import Candidate
 from router.records import Pool, QueryShape, Routing, Standing
 from router.route import route

@@ -1,6 +1,6 @@
 """Starts are timed by what is seen of replicas; before the first one the block's word counts."""
 
-from deployments.starts import StartTimes
+from deployments.pool.starts import StartTimes
 from router.candidate import Candidate, Price
 from router.records import Capacity, Pool, Refusal, Standing
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.stickiness import Sessions, stay
+from deployments.dispatching.stickiness import Sessions, stay
 from router.records import Decision, Policy, Refusal
 
 NAMES = ("a", "b", "c")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.wake import HOLD_S, Nudge, Wake, WakeRules, idle_calls
+from deployments.waking.wake import HOLD_S, Nudge, Wake, WakeRules, idle_calls
 from router.candidate import Candidate, Price
 from router.records import Capacity, Decision, Pool, Refusal, Standing
 

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from deployments.exchange import Exchange
-from deployments.pool import PoolWatcher
+from deployments.pool.pool import PoolWatcher
 from deployments.protocol import parse_chat_request
 from deployments.settings import RouterSettings
-from deployments.waker import Waker
+from deployments.waking.waker import Waker
 from router.candidate import Candidate, Price
 from router.errors import NoCandidateError
 from router.records import Capacity, Pool, Refusal, Routing, Standing

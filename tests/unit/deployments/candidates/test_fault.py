@@ -12,7 +12,7 @@ from deployments.candidates.fault import (
     fault_of,
     told_fault,
 )
-from deployments.dispatch import _chain, _failure, _raise_error
+from deployments.dispatching.dispatch import _chain, _failure, _raise_error
 from deployments.protocol import read_events
 from router.errors import CandidateReplyError, InvalidInputError
 

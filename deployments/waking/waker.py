@@ -11,15 +11,15 @@ from ray import serve
 
 from deployments.candidates.block import APPLICATION_PREFIX
 from deployments.metrics import CapacityMetrics
-from deployments.wake import Wake, WakeRules
+from deployments.waking.wake import Wake, WakeRules
 from router.errors import NoCandidateError
 from router.records import Refusal
 
 if TYPE_CHECKING:
     from deployments.exchange import Exchange
-    from deployments.pool import PoolWatcher
+    from deployments.pool.pool import PoolWatcher
     from deployments.settings import RouterSettings
-    from deployments.wake import Nudge
+    from deployments.waking.wake import Nudge
     from router.records import Decision
 
 logger = logging.getLogger("pointsman.pool")

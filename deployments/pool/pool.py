@@ -17,9 +17,9 @@ import httpx
 from pydantic import ValidationError
 
 from deployments.candidates.block import APPLICATION_PREFIX, DEPLOYMENT_NAME, RoutingCard
-from deployments.ejection import Ejection
-from deployments.load import LoadMeter
-from deployments.starts import StartTimes
+from deployments.pool.ejection import Ejection
+from deployments.pool.load import LoadMeter
+from deployments.pool.starts import StartTimes
 from router.capacity import is_full
 from router.errors import InvalidInputError
 from router.records import Capacity, Pool, Refusal, Standing

@@ -27,12 +27,12 @@ from deployments.attempts import (
     Log,
 )
 from deployments.candidates.block import APPLICATION_PREFIX
-from deployments.ejection import Ejection
+from deployments.dispatching.race import HUNG, SLOW, Race, RaceEvent, RaceRules
+from deployments.dispatching.retry_budget import RetryBudget, RetryRules
 from deployments.json_text import read_json
-from deployments.load import LoadMeter
+from deployments.pool.ejection import Ejection
+from deployments.pool.load import LoadMeter
 from deployments.protocol import read_events
-from deployments.race import HUNG, SLOW, Race, RaceEvent, RaceRules
-from deployments.retry_budget import RetryBudget, RetryRules
 from monitoring.outcome import Status
 from router.errors import CandidateReplyError, InvalidInputError
 from router.records import Refusal
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
-    from deployments.ejection import Call
+    from deployments.pool.ejection import Call
     from router.records import Pool
 
 __all__ = ["AllFailedError", "Answer", "CandidateFailedError", "Dispatcher", "Log", "RaceEvent"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from deployments.metrics import DecisionMetrics
-    from deployments.registry import Registry
+    from deployments.versions.registry import Registry
     from router.artifact import RouterArtifact
     from router.profile import Profile
     from router.route import Router

@@ -15,7 +15,7 @@ import orjson
 import pyarrow.compute as pc
 
 from deployments.json_text import read_json, write_json
-from deployments.late_features import SHARE, LateFeatures
+from deployments.recording.late_features import SHARE, LateFeatures
 from monitoring.outcome import OUTCOME_SCHEMA
 from monitoring.outcome_log import SegmentWriter, SpoolLimits, read_table
 from router.records import Policy

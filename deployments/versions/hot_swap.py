@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deployments.metrics import DecisionMetrics
-from deployments.newcomers import Newcomers
-from deployments.registry import ACCEPT_FAILED_GATES, BEST_SINGLE
+from deployments.versions.newcomers import Newcomers
+from deployments.versions.registry import ACCEPT_FAILED_GATES, BEST_SINGLE
 from router.artifact import MANIFEST
 from router.candidate import Candidate, Price
 from router.certificate import CERTIFICATE, load_certificate
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from deployments.registry import Pointers, Registry, Verify
+    from deployments.versions.registry import Pointers, Registry, Verify
     from router.artifact import RouterArtifact
     from router.features.schema import FeatureSchema
     from router.records import Pool

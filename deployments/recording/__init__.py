@@ -1,0 +1,1 @@
+"""What happened goes to the outcome log, off the request path."""

@@ -1,0 +1,1 @@
+"""Router versions and newcomers' profiles: taken up from the registry, compared."""

@@ -1,0 +1,1 @@
+"""Candidates that queries wanted in vain get replicas."""
