@@ -84,7 +84,7 @@ def test_a_router_is_learned_from_outcomes_and_served(system, tmp_path):
     names = list(prices(system.url))
     num_labels = asyncio.run(calibrate(list(read_questions(tmp_path)), names, url=system.url))
     assert num_labels == 60 * len(names)
-    time.sleep(3 * config.get("outcome_flush_s", 2.0))
+    time.sleep(3 * config.get("outcome_flush_s", 5.0))
     before = served_version(system)
     subprocess.run(
         [

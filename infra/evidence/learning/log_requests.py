@@ -20,6 +20,7 @@ from PIL import Image
 
 from deployments.protocol import parse_chat_request
 from deployments.recording.outcomes import OutcomeRecorder
+from deployments.settings import RouterSettings
 from monitoring.log_rate import made_up_outcome
 from monitoring.outcome import Status
 from router.features.picture import PictureLimits, decode_picture
@@ -36,15 +37,15 @@ if TYPE_CHECKING:
     from router.features.extract import FeatureExtractor
     from router.records import Decision
 
-NUM_TURNS = 6
+NUM_TURNS = 4
 """Each with and without, so that what the machine does besides falls on both."""
 
-NUM_REQUESTS = {"bare": 2000, "text": 300, "picture": 80}
-"""Requests a turn, by kind: two seconds of them or so, as long as serving takes for a segment."""
+NUM_REQUESTS = {"bare": 2000, "text": 800, "picture": 200}
+"""Requests a turn, by kind: those with encoders last as long as serving takes for a segment."""
 
 PICTURE_SIZE = (640, 480)
-FLUSH_S = 2.0
-"""Between segments, as serving does by default."""
+FLUSH_S: float = RouterSettings.model_fields["outcome_flush_s"].default
+"""Between segments."""
 
 SCOPE = {
     "type": "http",

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deployments.versions import shadow as module
 from deployments.metrics import DecisionMetrics
+from deployments.versions import shadow as module
 from deployments.versions.shadow import Shadow
 from router.candidate import Candidate
 from router.records import Pool, QueryShape, Routing, Standing
