@@ -93,7 +93,7 @@ async def call(dispatcher, ranking, *, log, within_s=5.0, **options):
 class JudgingDispatcher(ScriptedDispatcher):
     """The same, in a pool of four with a memory of failures."""
 
-    def __init__(self, script, num_running=1):
+    def __init__(self, script, num_running=1, budget=None):
         """Start without a failure."""
         super().__init__(script)
         self.ejection, self.events, self.busy = Ejection(), [], []
@@ -103,6 +103,7 @@ class JudgingDispatcher(ScriptedDispatcher):
             lambda: Pool(standings=tuple(standings)),
             lambda name, for_s: self.busy.append((name, for_s)),
             ejection=self.ejection,
+            budget=budget,
             on_event=lambda event, name: self.events.append((event.value, name)),
         )
 

@@ -27,7 +27,7 @@ from deployments.attempts import (
     Log,
 )
 from deployments.candidates.block import APPLICATION_PREFIX
-from deployments.dispatching.race import HUNG, SLOW, Race, RaceEvent, RaceRules
+from deployments.dispatching.race import HUNG, SLOW, Doubt, Race, RaceEvent, RaceRules
 from deployments.dispatching.retry_budget import RetryBudget, RetryRules
 from deployments.json_text import read_json
 from deployments.pool.ejection import Ejection
@@ -109,6 +109,9 @@ class Dispatcher:
     ) -> Answer:
         """Return the first answer, trying candidates in order; those that fail come last.
 
+        While retries are scarce, so do those whose last call failed: five candidates that go bad
+        at once would else use up fifteen before they are ejected.
+
         Args:
             ranking: Candidates to try.
             body_for: Makes a candidate's request body.
@@ -123,7 +126,9 @@ class Dispatcher:
             InvalidInputError: If a candidate says that the request itself is wrong.
             AllFailedError: If every candidate failed, or the retry budget allows no other.
         """
-        self._budget.note_request(time.monotonic())
+        now_s = time.monotonic()
+        is_scarce = self._budget.is_scarce(now_s)
+        self._budget.note_request(now_s)
 
         def attempt(candidate_id: str, *, has_other: bool) -> Awaitable[Answer]:
             return self._judged(
@@ -136,12 +141,12 @@ class Dispatcher:
             )
 
         race = Race(
-            sorted(ranking, key=self._is_masked)[:max_attempts],
+            sorted(ranking, key=self._doubt_of if is_scarce else self._is_masked)[:max_attempts],
             attempt,
             rules=self._race_rules,
             deadline_s=deadline_s,
             log=log,
-            is_masked=self._is_masked,
+            doubt_of=self._doubt_of,
         )
         return await race.run()
 
@@ -179,6 +184,11 @@ class Dispatcher:
         self._answered_s[candidate_id] = time.monotonic()
         answer.end = lambda status: self._close(call, status)
         return answer
+
+    def _doubt_of(self, candidate_id: str) -> Doubt:
+        if self._is_masked(candidate_id):
+            return Doubt.MASKED
+        return Doubt.SUSPECT if self._ejection.is_suspect(candidate_id) else Doubt.NONE
 
     def _is_masked(self, candidate_id: str) -> bool:
         """Return whether a candidate cannot take a query by now, or fails.

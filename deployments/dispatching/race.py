@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from deployments.attempts import AllFailedError, CandidateFailedError
@@ -35,6 +35,18 @@ class RaceEvent(StrEnum):
     HEDGE = "hedge"
     BUDGET_SPENT = "budget_spent"
     EJECTED = "ejected"
+
+
+class Doubt(IntEnum):
+    """Why a candidate is asked after others; the larger, the later."""
+
+    NONE = 0
+    SUSPECT = 1
+    """Its last call failed, or it has not answered since its ejection. It may be asked first, so
+    that its recovery is noticed; but a request that met one failure already goes to others."""
+
+    MASKED = 2
+    """It cannot serve by now."""
 
 
 class AttemptFunction(Protocol):
@@ -78,7 +90,7 @@ class Race:
         rules: What all requests share.
         deadline_s: On the monotonic clock; after it nobody else is asked.
         log: Takes a note of each attempt that failed or was given up.
-        is_masked: Tells who cannot serve by now and is asked last.
+        doubt_of: Tells who is asked after others.
     """
 
     def __init__(
@@ -89,7 +101,7 @@ class Race:
         rules: RaceRules,
         deadline_s: float,
         log: Log,
-        is_masked: Callable[[str], bool] = lambda _: False,
+        doubt_of: Callable[[str], Doubt] = lambda _: Doubt.NONE,
     ) -> None:
         """Ask nobody yet."""
         self._left = list(ranking)
@@ -97,7 +109,8 @@ class Race:
         self._rules = rules
         self._deadline_s = deadline_s
         self._log = log
-        self._is_masked = is_masked
+        self._doubt_of = doubt_of
+        self._is_first = True
         self._running: dict[asyncio.Future[Answer], _Running] = {}
         self._was_hedged = False
         self._hung_s = (deadline_s - time.monotonic()) / 2
@@ -156,8 +169,8 @@ class Race:
         """Ask the next candidate."""
         if not self._left:
             return ""
-        free = (name for name in self._left if not self._is_masked(name))
-        candidate_id = next(free, self._left[0])
+        candidate_id = min(self._left, key=self._place)
+        self._is_first = False
         self._left.remove(candidate_id)
         now_s = time.monotonic()
         patience_s = (self._deadline_s - now_s) / 2
@@ -169,6 +182,11 @@ class Race:
             run
         )
         return candidate_id
+
+    def _place(self, candidate_id: str) -> bool | Doubt:
+        """Return what the next one is chosen by, before the ranking."""
+        doubt = self._doubt_of(candidate_id)
+        return doubt is Doubt.MASKED if self._is_first else doubt
 
     def _patience_s(self) -> float | None:
         """Return for how long to wait before another candidate is asked beside the one at work."""

@@ -64,6 +64,10 @@ class RetryBudget:
         self._settle(now_s)
         return self._balance
 
+    def is_scarce(self, now_s: float) -> bool:
+        """Return whether less is left than half of what there is at rest."""
+        return self.balance(now_s) < max(1.0, self._rest / 2)
+
     def _settle(self, now_s: float) -> None:
         """Let the balance go towards its rest."""
         passed_s = max(0.0, now_s - self._at_s)

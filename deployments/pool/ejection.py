@@ -163,6 +163,13 @@ class Ejection:
             return False
         return now_s < health.ejected_until_s or health.trial is not None
 
+    def is_suspect(self, candidate_id: str) -> bool:
+        """Return whether a candidate's last call failed, or it has not answered since ejected."""
+        health = self._health.get(candidate_id)
+        if health is None:
+            return False
+        return health.num_in_a_row > 0 or health.ejected_until_s is not None
+
     def ejected(self, serving: Collection[str], now_s: float) -> frozenset[str]:
         """Return whom to mask.
 

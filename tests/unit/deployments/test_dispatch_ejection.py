@@ -21,6 +21,7 @@ from deployments.dispatching.dispatch import (
     Log,
     _failure,
 )
+from deployments.dispatching.retry_budget import RetryBudget, RetryRules
 from monitoring.outcome import Status
 from router.errors import InvalidInputError
 
@@ -115,6 +116,17 @@ async def test_who_fails_is_asked_last_even_where_so_many_do_that_nobody_is_mask
     assert dispatcher.ejected() == frozenset()
     answer = await call(dispatcher, ["a", "b", "c", "d"], log=log, max_attempts=2)
     assert (answer.candidate_id, log.attempts) == ("d", [])
+
+
+async def test_candidates_that_go_bad_at_once_use_up_few_retries(log):
+    """The good one is the last in the ranking; five retries are enough for every request."""
+    budget = RetryBudget(RetryRules(share=0.0, min_per_s=0.5), time.monotonic())
+    script = dict.fromkeys("abc", CandidateFailedError("broken")) | {"d": 1}
+    dispatcher = JudgingDispatcher(script, budget=budget)
+    answers = [await call(dispatcher, "abcd", log=log) for _ in range(20)]
+    assert {answer.candidate_id for answer in answers} == {"d"}
+    assert [a.candidate_id for a in log.attempts[:3]] == ["a", "b", "c"]
+    assert budget.balance(time.monotonic()) >= 1.0
 
 
 class SilentDispatcher(JudgingDispatcher):

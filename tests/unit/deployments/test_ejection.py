@@ -47,6 +47,19 @@ def test_a_dead_engine_is_ejected_by_its_first_failure(ejection):
     assert ejection.ejected(POOL, 0.0) == {"a"}
 
 
+def test_who_failed_last_or_is_not_back_yet_is_suspect(ejection):
+    """Until it answers."""
+    assert not ejection.is_suspect("a")
+    fail(ejection, "a", 0.0)
+    assert ejection.is_suspect("a")
+    succeed(ejection, "a", 0.0)
+    assert not ejection.is_suspect("a")
+    fail(ejection, "a", 0.0, is_fatal=True)
+    assert ejection.is_suspect("a")
+    succeed(ejection, "a", 9.0)
+    assert not ejection.is_suspect("a")
+
+
 def test_half_of_many_calls_eject():
     """Answers between the failures keep the row short, but not the share."""
     ejection = Ejection(EjectionRules(num_in_a_row=99, min_calls=10, failure_share=0.5))

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.attempts import AllFailedError, Answer, CandidateFailedError, Log
-from deployments.dispatching.race import HUNG, SLOW, Race, RaceEvent, RaceRules
+from deployments.dispatching.race import HUNG, SLOW, Doubt, Race, RaceEvent, RaceRules
 from deployments.dispatching.retry_budget import RetryBudget, RetryRules
 from router.errors import InvalidInputError
 
@@ -54,7 +55,7 @@ class Rules:
         self.events.append((event, candidate_id))
 
 
-async def run(candidates, ranking, rules=None, *, within_s=5.0, masked=()):
+async def run(candidates, ranking, rules=None, *, within_s=5.0, doubts=MappingProxyType({})):
     """Run one race; return the answer, its log and the events."""
     rules, log = rules or Rules(), Log(time.monotonic())
     race = Race(
@@ -63,7 +64,7 @@ async def run(candidates, ranking, rules=None, *, within_s=5.0, masked=()):
         rules=rules.rules,
         deadline_s=log.arrived_s + within_s,
         log=log,
-        is_masked=lambda name: name in masked,
+        doubt_of=lambda name: doubts.get(name, Doubt.NONE),
     )
     try:
         return await race.run(), log, rules.events
@@ -95,8 +96,16 @@ async def test_without_budget_the_first_failure_is_the_last():
 async def test_who_is_masked_by_now_is_asked_last():
     """It was ejected since the decision; yet better it than nobody."""
     candidates = Candidates(a=(0, None), b=(0, BAD))
-    answer, *_ = await run(candidates, ["a", "b"], masked={"a"})
+    answer, *_ = await run(candidates, ["a", "b"], doubts={"a": Doubt.MASKED})
     assert (answer.candidate_id, candidates.asked) == ("a", ["b", "a"])
+
+
+async def test_who_failed_of_late_is_asked_first_but_not_after_a_failure():
+    """One failure is enough for a request; its retry goes to who answers."""
+    candidates = Candidates(a=(0, BAD), b=(0, BAD), c=(0, None))
+    doubts = {"a": Doubt.SUSPECT, "b": Doubt.SUSPECT}
+    answer, *_ = await run(candidates, ["a", "b", "c"], doubts=doubts)
+    assert (answer.candidate_id, candidates.asked) == ("c", ["a", "c"])
 
 
 async def test_a_candidate_that_hangs_is_overtaken_in_half_of_the_time():

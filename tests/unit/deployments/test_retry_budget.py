@@ -26,6 +26,14 @@ def test_few_requests_may_be_retried_too():
     assert sum(budget.take(1000.0) for _ in range(100)) in (9, 10)
 
 
+def test_a_budget_is_scarce_below_half_of_its_rest():
+    """Or when less than one retry is left."""
+    budget = RetryBudget(RetryRules(share=0.0, min_per_s=1.0, window_s=10.0), 0.0)
+    assert [budget.take(0.0) and budget.is_scarce(0.0) for _ in range(6)] == 5 * [False] + [True]
+    assert not budget.is_scarce(10.0)
+    assert RetryBudget(RULES, 0.0).is_scarce(0.0)
+
+
 def test_old_requests_pay_for_nothing():
     """What a busy hour saved is gone a minute later."""
     budget = RetryBudget(RULES, 0.0)
