@@ -109,9 +109,6 @@ class Dispatcher:
     ) -> Answer:
         """Return the first answer, trying candidates in order; those that fail come last.
 
-        While retries are scarce, so do those whose last call failed: five candidates that go bad
-        at once would else use up fifteen before they are ejected.
-
         Args:
             ranking: Candidates to try.
             body_for: Makes a candidate's request body.
@@ -126,9 +123,8 @@ class Dispatcher:
             InvalidInputError: If a candidate says that the request itself is wrong.
             AllFailedError: If every candidate failed, or the retry budget allows no other.
         """
-        now_s = time.monotonic()
-        is_scarce = self._budget.is_scarce(now_s)
-        self._budget.note_request(now_s)
+        order = self._order(ranking)[:max_attempts]
+        self._budget.note_request(time.monotonic())
 
         def attempt(candidate_id: str, *, has_other: bool) -> Awaitable[Answer]:
             return self._judged(
@@ -141,7 +137,7 @@ class Dispatcher:
             )
 
         race = Race(
-            sorted(ranking, key=self._doubt_of if is_scarce else self._is_masked)[:max_attempts],
+            order,
             attempt,
             rules=self._race_rules,
             deadline_s=deadline_s,
@@ -149,6 +145,15 @@ class Dispatcher:
             doubt_of=self._doubt_of,
         )
         return await race.run()
+
+    def _order(self, ranking: Sequence[str]) -> list[str]:
+        """Return the candidates in the order of asking: those that cannot serve come last.
+
+        While retries are scarce, so do those whose last call failed: five candidates that go bad
+        at once would else use up fifteen before they are ejected.
+        """
+        is_scarce = self._budget.is_scarce(time.monotonic())
+        return sorted(ranking, key=self._doubt_of if is_scarce else self._is_masked)
 
     async def _judged(
         self,
