@@ -123,7 +123,7 @@ class Dispatcher:
             InvalidInputError: If a candidate says that the request itself is wrong.
             AllFailedError: If every candidate failed, or the retry budget allows no other.
         """
-        order = self._order(ranking)[:max_attempts]
+        order = self._order(ranking)
         self._budget.note_request(time.monotonic())
 
         def attempt(candidate_id: str, *, has_other: bool) -> Awaitable[Answer]:
@@ -143,6 +143,7 @@ class Dispatcher:
             deadline_s=deadline_s,
             log=log,
             doubt_of=self._doubt_of,
+            max_attempts=max_attempts,
         )
         return await race.run()
 

@@ -91,9 +91,10 @@ class Race:
         deadline_s: On the monotonic clock; after it nobody else is asked.
         log: Takes a note of each attempt that failed or was given up.
         doubt_of: Tells who is asked after others.
+        max_attempts: How many candidates are asked; all if None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all of one request
         self,
         ranking: Sequence[str],
         attempt: AttemptFunction,
@@ -102,9 +103,11 @@ class Race:
         deadline_s: float,
         log: Log,
         doubt_of: Callable[[str], Doubt] = lambda _: Doubt.NONE,
+        max_attempts: int | None = None,
     ) -> None:
         """Ask nobody yet."""
         self._left = list(ranking)
+        self._max_attempts = len(self._left) if max_attempts is None else max_attempts
         self._attempt = attempt
         self._rules = rules
         self._deadline_s = deadline_s
@@ -172,6 +175,10 @@ class Race:
         candidate_id = min(self._left, key=self._place)
         self._is_first = False
         self._left.remove(candidate_id)
+        # Not cut before: whom it is worth asking is known only when it is their turn.
+        self._max_attempts -= 1
+        if self._max_attempts <= 0:
+            self._left.clear()
         now_s = time.monotonic()
         patience_s = (self._deadline_s - now_s) / 2
         if self._rules.hedge_after_s is not None:

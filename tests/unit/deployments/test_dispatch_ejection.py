@@ -129,6 +129,24 @@ async def test_candidates_that_go_bad_at_once_use_up_few_retries(log):
     assert budget.balance(time.monotonic()) >= 1.0
 
 
+async def test_the_good_one_is_among_the_few_that_are_asked(log):
+    """Three failed of late and two attempts are allowed: the second is the last in rank."""
+    script = dict.fromkeys("abc", CandidateFailedError("broken")) | {"d": 1}
+    dispatcher = JudgingDispatcher(script)
+    for name in "abc":
+        dispatcher.ejection.fail(dispatcher.ejection.begin(name, 0.0), time.monotonic())
+    answer = await call(dispatcher, "abcd", log=log, max_attempts=2)
+    assert (answer.candidate_id, [a.candidate_id for a in log.attempts]) == ("d", ["a"])
+
+
+async def test_no_more_are_asked_than_allowed(log):
+    """Though others are left."""
+    dispatcher = JudgingDispatcher(dict.fromkeys("abc", CandidateFailedError("broken")) | {"d": 1})
+    with pytest.raises(AllFailedError):
+        await call(dispatcher, "abcd", log=log, max_attempts=3)
+    assert [a.candidate_id for a in log.attempts] == ["a", "b", "c"]
+
+
 class SilentDispatcher(JudgingDispatcher):
     """In which a is silent until it is stopped."""
 
