@@ -1,7 +1,8 @@
 """A page of evidence in parts, each measured by a command of its own.
 
-A part leaves its result as ``.run/evidence/PAGE/PART.json``; the page is made of whatever results
-lie there. A part is a module of the page's package with three functions:
+A part leaves its result as ``.run/evidence/PAGE/PART.json``. What it tells of it is kept beside
+the page, in ``parts/PAGE/PART.json``: the page is made of these, so that a part can be measured
+anew without the others' results. A part is a module of the page's package with three functions:
 
     run(**settings) -> dict        measures; the settings it names are options of the command line
     lines(result) -> list[Entry]   holds the figures against their bars
@@ -54,6 +55,28 @@ class Measured:
     elapsed_s: float
     command: str
     result: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a part tells of a measurement."""
+
+    commit: str
+    conditions: str
+    elapsed_s: float
+    command: str
+    entries: tuple[Entry, ...]
+    """Named by their line alone, without a letter."""
+
+    section: tuple[str, ...]
+    """Lines of Markdown, heading included."""
+
+
+def read_told(path: Path) -> Told:
+    """Return what a part told."""
+    value = json.loads(path.read_text())
+    entries = tuple(Entry(**entry) for entry in value.pop("entries"))
+    return Told(entries=entries, section=tuple(value.pop("section")), **value)
 
 
 def figure(line: str, value: float, unit: str, bar: str, *, holds: bool) -> Entry:
@@ -130,20 +153,34 @@ class Book:
             if path.exists()
         }
 
-    def entries_of(self, name: str, measured: Measured) -> list[Entry]:
-        """Return a part's lines."""
-        return [
-            dataclasses.replace(entry, command=measured.command, commit=measured.commit)
-            for entry in self.part(name).lines(measured.result)
-        ]
+    def tell(self, name: str, measured: Measured) -> Told:
+        """Return what a part tells of its result."""
+        part = self.part(name)
+        return Told(
+            commit=measured.commit,
+            conditions=measured.conditions,
+            elapsed_s=measured.elapsed_s,
+            command=measured.command,
+            entries=tuple(
+                dataclasses.replace(entry, command=measured.command, commit=measured.commit)
+                for entry in part.lines(measured.result)
+            ),
+            section=tuple(part.section(measured.result).strip().splitlines()),
+        )
 
-    def page(self, found: dict[str, Measured], entries: Sequence[Entry]) -> str:
+    def page(self, told: dict[str, Told], entries: Sequence[Entry]) -> str:
         """Return the page: how it was measured, the lines, and a section for each part."""
         runs = table(
             ("part", "command", "commit", "machine", "s"),
             (
-                (name, f"`{m.command}`", f"`{m.commit}`", m.conditions, f"{m.elapsed_s:.0f}")
-                for name, m in found.items()
+                (
+                    name,
+                    f"`{one.command}`",
+                    f"`{one.commit}`",
+                    one.conditions,
+                    f"{one.elapsed_s:.0f}",
+                )
+                for name, one in told.items()
             ),
         )
         verdicts = table(
@@ -153,21 +190,23 @@ class Book:
                 for e in entries
             ),
         )
-        sections = "\n\n".join(
-            self.part(name).section(m.result).strip() for name, m in found.items()
-        )
-        missing = [name for name in self.parts if name not in found]
+        sections = "\n\n".join("\n".join(one.section) for one in told.values())
+        missing = [name for name in self.parts if name not in told]
         absent = f"\nNot measured: {', '.join(missing)}.\n" if missing else ""
         return f"# {self.title}\n\n{runs}\n{absent}\n{verdicts}\n\n{sections}\n"
 
     def write(self, *, folder: Path | None = None, into: Path = FOLDER) -> list[Entry]:
-        """Write the page and its entries from the results that there are."""
-        found = self.stored(folder=folder)
-        told = [
-            entry for name, measured in found.items() for entry in self.entries_of(name, measured)
-        ]
-        entries = by_line(sorted(told, key=lambda entry: entry.line))
-        write_page(self.name, self.page(found, entries), entries, folder=into)
+        """Write the page and its entries from the results that there are, and what is kept."""
+        kept = into / "parts" / self.name
+        kept.mkdir(parents=True, exist_ok=True)
+        for name, measured in self.stored(folder=folder).items():
+            text = json.dumps(dataclasses.asdict(self.tell(name, measured)), indent=1)
+            (kept / f"{name}.json").write_text(text + "\n")
+        paths = {name: kept / f"{name}.json" for name in self.parts}
+        told = {name: read_told(path) for name, path in paths.items() if path.exists()}
+        lines = [entry for one in told.values() for entry in one.entries]
+        entries = by_line(sorted(lines, key=lambda entry: entry.line))
+        write_page(self.name, self.page(told, entries), entries, folder=into)
         return entries
 
     def command(self, parts: Sequence[str], *, does_write: bool, settings: dict[str, Any]) -> None:
@@ -181,7 +220,7 @@ class Book:
             raise typer.BadParameter(message, param_hint="--part")
         told: list[Entry] = []
         for name in parts:
-            told += self.entries_of(name, self.measure(name, settings))
+            told += self.tell(name, self.measure(name, settings)).entries
         if does_write:
             told = self.write()
         for entry in told:

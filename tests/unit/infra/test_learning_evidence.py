@@ -107,6 +107,17 @@ def test_the_page_is_made_of_the_parts_that_there_are(tmp_path):
     assert len(json.loads((tmp_path / "learning.json").read_text())) == len(entries)
 
 
+def test_a_part_may_be_measured_anew_without_the_others(tmp_path):
+    """What the others told is kept beside the page."""
+    store(tmp_path / "first", RESULTS)
+    before = BOOK.write(folder=tmp_path / "first", into=tmp_path)
+    store(tmp_path / "second", {"kills": changed(KILLS, "writer", "num_lost", to=1)})
+    after = BOOK.write(folder=tmp_path / "second", into=tmp_path)
+    differing = [new.line for old, new in zip(before, after, strict=True) if old != new]
+    assert differing == ["C5"]
+    assert (tmp_path / "learning.md").read_text().count("\n## ") == len(RESULTS)
+
+
 def test_what_is_within_every_bar_holds(tmp_path):
     """Each line holds, and each part's section is there."""
     store(tmp_path / "results", RESULTS)
