@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from infra.evidence.entry import Entry
 
+LINE = "D4"
+
 ROWS_WITHIN_S = 15.0
 """Within which the last rows of a drill are in the log."""
 
