@@ -18,7 +18,7 @@ from router.features.schema import FeatureBlock, FeatureSchema
 from router.features.weights import DEFAULT_FOLDER
 from training.benchmark.source_table import Outcomes, SourceTable
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 SCHEMA = FeatureSchema(
     (
