@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra.measured import headlines, index
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -154,8 +156,12 @@ def replace_part(text: str, name: str, body: str) -> str:
 
 def renewed() -> dict[Path, str]:
     """Return each document that holds a generated part, as it should read."""
-    parts = {"README.md": {"tree": tree}, "docs/architecture.md": {"steps": steps}}
-    parts["docs/modules.md"] = {"modules": module_table}
+    parts = {
+        "README.md": {"measured": headlines, "tree": tree},
+        "docs/architecture.md": {"steps": steps},
+        "docs/modules.md": {"modules": module_table},
+        "docs/evidence/README.md": {"measured": index},
+    }
     result = {}
     for name, makers in parts.items():
         text = (ROOT / name).read_text()
