@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from infra.measured import headlines, index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("router", "monitoring", "training", "deployments", "infra")
@@ -156,7 +156,7 @@ def replace_part(text: str, name: str, body: str) -> str:
 
 def renewed() -> dict[Path, str]:
     """Return each document that holds a generated part, as it should read."""
-    parts = {
+    parts: dict[str, dict[str, Callable[[], str]]] = {
         "README.md": {"measured": headlines, "tree": tree},
         "docs/architecture.md": {"steps": steps},
         "docs/modules.md": {"modules": module_table},
