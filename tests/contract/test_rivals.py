@@ -89,26 +89,18 @@ class World:
 
 
 def _table(features_NF, score_NM, rng, order):
-    shape, num_rows = score_NM.shape, len(score_NM)
-    nothing_NM = np.full(shape, np.nan, dtype=np.float32)
+    num_rows = len(score_NM)
     cost_NM = np.array(list(PRICES.values())) * rng.uniform(0.5, 2.0, (num_rows, 1)) / 1e4
     candidates = [
         Candidate(id=name, price=Price(input_usd_per_mtok=price, output_usd_per_mtok=price))
         for name, price in PRICES.items()
     ]
-    rows = TrainingSet(
-        features_NF=features_NF,
-        candidate_ids=tuple(candidates[m].id for m in order),
-        score_NM=score_NM[:, order],
-        available_NM=np.isfinite(score_NM)[:, order],
-        propensity_NM=np.ones(shape),
-        input_tokens_NM=nothing_NM,
-        output_tokens_NM=nothing_NM,
-        latency_s_NM=nothing_NM,
-        ttft_s_NM=nothing_NM,
+    rows = TrainingSet.of_scores(
+        features_NF,
+        tuple(candidates[m].id for m in order),
+        score_NM[:, order],
         num_chars_N=np.full(num_rows, 100),
         num_images_N=np.ones(num_rows, dtype=np.int64),
-        group_N=np.arange(num_rows),
     )
     return OutcomeTable(
         name="made-up",

@@ -20,14 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-_SEEN_COLUMNS = (
-    "score_NM",
-    "propensity_NM",
-    "input_tokens_NM",
-    "output_tokens_NM",
-    "latency_s_NM",
-    "ttft_s_NM",
-)
+_UNSEEN_COLUMNS = ("input_tokens_NM", "output_tokens_NM", "latency_s_NM", "ttft_s_NM")
+_SEEN_COLUMNS = ("score_NM", "propensity_NM", *_UNSEEN_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,6 +92,44 @@ class TrainingSet:
                 "that were pinned or fell back carry none and must be left out",
                 "propensity_NM",
             )
+
+    @classmethod
+    def of_scores(
+        cls,
+        features_NF: NDArray[np.float32],
+        candidate_ids: tuple[str, ...],
+        score_NM: NDArray[np.float32],
+        **known: NDArray[Any],
+    ) -> TrainingSet:
+        """Return rows of which little but the scores is known.
+
+        Args:
+            features_NF: As the column of that name.
+            candidate_ids: As the column of that name.
+            score_NM: As the column of that name; who was observed was asked for certain.
+            known: Other columns. Without them nothing was seen of tokens and times, queries have
+                neither text nor images, and each is a group of its own.
+
+        Raises:
+            InvalidInputError: If columns contradict each other.
+        """
+        num_rows, unseen_NM = len(features_NF), np.full(score_NM.shape, np.nan, dtype=np.float32)
+        zero_N = np.zeros(num_rows, dtype=np.int64)
+        is_observed_NM = np.isfinite(score_NM)
+        columns: dict[str, Any] = {
+            "available_NM": is_observed_NM,
+            "propensity_NM": np.where(is_observed_NM, 1.0, np.nan),
+            **dict.fromkeys(_UNSEEN_COLUMNS, unseen_NM),
+            "num_chars_N": zero_N,
+            "num_images_N": zero_N,
+            "group_N": np.arange(num_rows),
+        }
+        return cls(
+            features_NF=features_NF,
+            candidate_ids=candidate_ids,
+            score_NM=score_NM,
+            **(columns | known),
+        )
 
     def __len__(self) -> int:
         """Return the number of queries."""

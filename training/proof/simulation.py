@@ -264,16 +264,12 @@ def _training_set(
     available_NM: NDArray[np.bool_],
     group_N: NDArray[np.int64],
 ) -> TrainingSet:
-    unseen_NM = np.full(score_NM.shape, np.nan, dtype=np.float32)
-    return TrainingSet(
-        features_NF=inputs_NP.astype(np.float32),
-        candidate_ids=tuple(f"candidate-{m}" for m in range(score_NM.shape[1])),
-        score_NM=score_NM.astype(np.float32),
+    return TrainingSet.of_scores(
+        inputs_NP.astype(np.float32),
+        tuple(f"candidate-{m}" for m in range(score_NM.shape[1])),
+        score_NM.astype(np.float32),
         available_NM=available_NM,
         propensity_NM=propensity_NM,
-        **dict.fromkeys(
-            ("input_tokens_NM", "output_tokens_NM", "latency_s_NM", "ttft_s_NM"), unseen_NM
-        ),
         num_chars_N=np.full(len(score_NM), 100),
         num_images_N=(inputs_NP[:, 1] > 0).astype(np.int64),
         group_N=group_N,

@@ -95,21 +95,11 @@ def made_up_job(version: str, num_rows: int = 6000, *, checkpoint_s: float = 0.5
     rng = np.random.default_rng(0)
     features_NF = rng.normal(size=(num_rows, SCHEMA.num_features)).astype(np.float32)
     chance_NM = 1 / (1 + np.exp(-2 * features_NF[:, : len(CANDIDATES)]))
-    shape = chance_NM.shape
-    unknown_NM = np.full(shape, np.nan, dtype=np.float32)
-    rows = TrainingSet(
-        features_NF=features_NF,
-        candidate_ids=tuple(candidate.id for candidate in CANDIDATES),
-        score_NM=(rng.random(shape) < chance_NM).astype(np.float32),
-        available_NM=np.ones(shape, dtype=bool),
-        propensity_NM=np.ones(shape),
-        input_tokens_NM=unknown_NM,
-        output_tokens_NM=unknown_NM,
-        latency_s_NM=unknown_NM,
-        ttft_s_NM=unknown_NM,
+    rows = TrainingSet.of_scores(
+        features_NF,
+        tuple(candidate.id for candidate in CANDIDATES),
+        (rng.random(chance_NM.shape) < chance_NM).astype(np.float32),
         num_chars_N=np.full(num_rows, 40),
-        num_images_N=np.zeros(num_rows, dtype=np.int64),
-        group_N=np.arange(num_rows),
     )
     return TrainJob(
         training_set=rows,

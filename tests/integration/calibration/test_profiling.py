@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from made_up import fit
 from mlflow import MlflowClient
 from typer import Typer
 from typer.testing import CliRunner
@@ -17,8 +18,6 @@ from router.artifact import save_artifact
 from router.errors import ArtifactError, InvalidInputError
 from router.profile import Profile
 from training import profiling
-from training.data.dataset import TrainingSet
-from training.fitting.fit import FitConfig, fit_router
 from training.publishing.publish import Publisher, profile_metrics
 
 pytestmark = [
@@ -45,24 +44,13 @@ def uri(tmp_path_factory):
 @pytest.fixture(scope="module")
 def champion(uri, tmp_path_factory, feature_schema, candidates, features, vouch):
     """Promote a router of two candidates; return its artifact."""
-    rng = np.random.default_rng(0)
-    shape = (60, 2)
-    rows = TrainingSet(
+    artifact = fit(
+        "router-a",
+        schema=feature_schema,
+        candidates=candidates[:2],
         features_NF=np.array([features(f"question {n}") for n in range(60)]),
-        candidate_ids=tuple(candidate.id for candidate in candidates[:2]),
-        score_NM=rng.integers(0, 2, shape).astype(np.float32),
-        available_NM=np.ones(shape, dtype=bool),
-        propensity_NM=np.ones(shape),
-        input_tokens_NM=np.full(shape, 50, dtype=np.float32),
-        output_tokens_NM=np.full(shape, 5, dtype=np.float32),
-        latency_s_NM=np.full(shape, 0.5, dtype=np.float32),
-        ttft_s_NM=np.full(shape, 0.25, dtype=np.float32),
-        num_chars_N=np.full(60, 80),
-        num_images_N=np.zeros(60, dtype=np.int64),
-        group_N=np.arange(60),
+        num_kinds=3,
     )
-    config = FitConfig(version="router-a", num_folds=2, num_kinds=3, num_anchors=16)
-    artifact, _ = fit_router(rows, config, schema=feature_schema, candidates=candidates[:2])
     publisher = Publisher(uri)
     folder = tmp_path_factory.mktemp("router") / "router-a"
     save_artifact(folder, artifact)

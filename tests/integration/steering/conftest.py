@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 
 import mlflow
-import numpy as np
 import pytest
+from made_up import CANDIDATES, SCHEMA, fit
 from mlflow import MlflowClient
 
 from deployments.versions.registry import (
@@ -14,39 +14,8 @@ from deployments.versions.registry import (
     PROFILE_MODEL_PREFIX,
 )
 from router.artifact import save_artifact
-from router.candidate import Candidate, Price
-from router.features.schema import FeatureBlock, FeatureSchema
-from training.data.dataset import TrainingSet
-from training.fitting.fit import FitConfig, fit_router
 
 MODEL = "pointsman-router"
-SCHEMA = FeatureSchema((FeatureBlock(name="text", encoder="made-up", sha256="0" * 64, dim=8),))
-CANDIDATES = tuple(
-    Candidate(id=name, price=Price(input_usd_per_mtok=price, output_usd_per_mtok=price))
-    for name, price in (("aster", 0.1), ("birch", 1.0))
-)
-
-
-def fit(version, seed=0, schema=SCHEMA):
-    """Return a router for two candidates, trained on sixty made-up rows."""
-    rng = np.random.default_rng(seed)
-    shape = (60, len(CANDIDATES))
-    rows = TrainingSet(
-        features_NF=rng.normal(size=(60, schema.num_features)).astype(np.float32),
-        candidate_ids=tuple(candidate.id for candidate in CANDIDATES),
-        score_NM=rng.integers(0, 2, shape).astype(np.float32),
-        available_NM=np.ones(shape, dtype=bool),
-        propensity_NM=np.ones(shape),
-        input_tokens_NM=np.full(shape, 50, dtype=np.float32),
-        output_tokens_NM=np.full(shape, 5, dtype=np.float32),
-        latency_s_NM=np.full(shape, 0.5, dtype=np.float32),
-        ttft_s_NM=np.full(shape, 0.25, dtype=np.float32),
-        num_chars_N=np.full(60, 80),
-        num_images_N=np.zeros(60, dtype=np.int64),
-        group_N=np.arange(60),
-    )
-    config = FitConfig(version=version, num_folds=2, num_kinds=2, num_anchors=16)
-    return fit_router(rows, config, schema=schema, candidates=CANDIDATES)[0]
 
 
 class Store:

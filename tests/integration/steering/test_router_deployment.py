@@ -72,7 +72,7 @@ async def test_a_replica_follows_the_registry(deployment, decide, store, made_up
     with pytest.raises(NoRouterError):
         await decide()
     schema = FeatureExtractor.load(ENCODERS).schema
-    artifact = made_up.fit("router-a", 0, schema)
+    artifact = made_up.fit("router-a", 0, schema=schema)
     store.add_router(artifact, "champion")
     deployment._swap.swap_if_moved()
     decision = await decide()
@@ -89,7 +89,7 @@ async def test_a_replica_follows_the_registry(deployment, decide, store, made_up
     wide = tuple(1.001 * std for std in profile.token_std_K)
     text = json.dumps(dataclasses.replace(profile, token_std_K=wide).to_json())
     store.add_profile("cedar", text, router_version="1")
-    store.add_router(made_up.fit("router-b", 1, schema), "challenger")
+    store.add_router(made_up.fit("router-b", 1, schema=schema), "challenger")
     store.client.set_registered_model_tag(made_up.model, KILL_SWITCH, BEST_SINGLE)
     deployment._swap.swap_if_moved()
     killed = await decide(7)

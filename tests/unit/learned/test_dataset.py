@@ -83,3 +83,15 @@ def test_policies_stay_inside_the_mask():
     assert soft_NM[0].sum() == pytest.approx(1.0)
     assert soft_NM[0, 0] == 0
     assert (soft_NM[1] == 0).all()
+
+
+def test_rows_of_which_only_scores_are_known():
+    """Who has a score was asked for certain; the others were not there."""
+    score_NM = np.array([[1.0, np.nan], [0.0, 0.5]], dtype=np.float32)
+    rows = TrainingSet.of_scores(
+        np.zeros((2, 3), dtype=np.float32), ("a", "b"), score_NM, num_chars_N=np.array([7, 8])
+    )
+    assert rows.available_NM.tolist() == [[True, False], [True, True]]
+    assert np.array_equal(rows.propensity_NM, [[1.0, np.nan], [1.0, 1.0]], equal_nan=True)
+    assert np.isnan(rows.latency_s_NM).all()
+    assert (rows.num_chars_N.tolist(), rows.group_N.tolist()) == ([7, 8], [0, 1])

@@ -51,21 +51,12 @@ def make_table(num_rows, seed):
     centres_KF = 3 * np.random.default_rng(9).normal(size=(3, SCHEMA.num_features))
     features_NF = centres_KF[kind_N] + rng.normal(size=(num_rows, SCHEMA.num_features))
     true_NM = QUALITY_MK[:, kind_N].T
-    shape = true_NM.shape
-    unknown_NM = np.full(shape, np.nan, dtype=np.float32)
-    rows = TrainingSet(
-        features_NF=features_NF.astype(np.float32),
-        candidate_ids=NAMES,
-        score_NM=(rng.random(shape) < true_NM).astype(np.float32),
-        available_NM=np.ones(shape, dtype=bool),
-        propensity_NM=np.ones(shape),
-        input_tokens_NM=unknown_NM,
-        output_tokens_NM=unknown_NM,
-        latency_s_NM=unknown_NM,
-        ttft_s_NM=unknown_NM,
+    rows = TrainingSet.of_scores(
+        features_NF.astype(np.float32),
+        NAMES,
+        (rng.random(true_NM.shape) < true_NM).astype(np.float32),
         num_chars_N=np.full(num_rows, 80),
         num_images_N=np.ones(num_rows, dtype=np.int64),
-        group_N=np.arange(num_rows),
     )
     candidates = tuple(
         Candidate(id=name, price=Price(input_usd_per_mtok=usd, output_usd_per_mtok=usd))
@@ -76,7 +67,7 @@ def make_table(num_rows, seed):
         rows=rows,
         schema=SCHEMA,
         candidates=candidates,
-        cost_usd_NM=np.full(shape, np.nan),
+        cost_usd_NM=np.full(true_NM.shape, np.nan),
         query_ids=tuple(f"q{i}" for i in range(num_rows)),
         datasets=("made-up",) * num_rows,
     )

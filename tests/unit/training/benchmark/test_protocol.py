@@ -39,15 +39,11 @@ def table_of(score_NM, cost_usd_NM=None, *, features_NF=None, num_chars_N=None, 
     num_rows, num_candidates = score_NM.shape
     names = NAMES[:num_candidates]
     zero_N = np.zeros(num_rows, dtype=np.int64)
-    rows = TrainingSet(
-        features_NF=np.ones((num_rows, 6)) if features_NF is None else features_NF,
-        candidate_ids=names,
-        score_NM=score_NM,
-        available_NM=np.isfinite(score_NM),
-        propensity_NM=np.ones(score_NM.shape),
-        **dict.fromkeys(NOT_SEEN, np.full(score_NM.shape, np.nan, dtype=np.float32)),
+    rows = TrainingSet.of_scores(
+        np.ones((num_rows, 6)) if features_NF is None else features_NF,
+        names,
+        score_NM,
         num_chars_N=zero_N if num_chars_N is None else num_chars_N,
-        num_images_N=zero_N,
         group_N=np.arange(num_rows) if group_N is None else group_N,
     )
     return OutcomeTable(
