@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import InvalidInputError
+from training.data.dataset import TrainingSet
 from training.fitting.policy_value import greedy, policy_value, softened, uniform
 
 
