@@ -123,7 +123,7 @@ class Dispatcher:
             InvalidInputError: If a candidate says that the request itself is wrong.
             AllFailedError: If every candidate failed, or the retry budget allows no other.
         """
-        order = self._order(ranking)
+        order = self._order(ranking)  # by what is left before this request adds its share
         self._budget.note_request(time.monotonic())
 
         def attempt(candidate_id: str, *, has_other: bool) -> Awaitable[Answer]:
@@ -147,14 +147,13 @@ class Dispatcher:
         )
         return await race.run()
 
-    def _order(self, ranking: Sequence[str]) -> list[str]:
-        """Return the candidates in the order of asking: those that cannot serve come last.
+    def _order(self, ranking: Sequence[str]) -> Sequence[str]:
+        """Return the ranking; while retries are scarce, those whose last call failed come last.
 
-        While retries are scarce, so do those whose last call failed: five candidates that go bad
-        at once would else use up fifteen before they are ejected.
+        Five candidates that go bad at once would else use up fifteen before they are ejected.
         """
         is_scarce = self._budget.is_scarce(time.monotonic())
-        return sorted(ranking, key=self._doubt_of if is_scarce else self._is_masked)
+        return sorted(ranking, key=self._doubt_of) if is_scarce else ranking
 
     async def _judged(
         self,
