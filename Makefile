@@ -52,7 +52,7 @@ bench-router: setup ## Measure the router on published outcomes in DATA (about f
 bench-learning: setup ## Measure one PART of learning (loop, newcomer, studies, promotion, kills, replicas, log, scale)
 	$(BIN)/python -m infra.evidence.learning --part $(PART)
 
-bench-serving: setup ## Measure one PART of serving (overhead, proxies, changes, processes, endpoints, soak)
+bench-serving: setup ## Measure one PART of serving (overhead, encoders, proxies, changes, processes, endpoints, soak)
 	$(BIN)/python -m infra.evidence.serving --part $(PART)
 
 docs: setup ## Write the generated parts of the documents

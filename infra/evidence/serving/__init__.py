@@ -5,5 +5,5 @@ from infra.evidence.parts import Book
 BOOK = Book(
     name="serving",
     title="Serving",
-    parts=("overhead", "proxies", "changes", "processes", "endpoints", "soak"),
+    parts=("overhead", "encoders", "proxies", "changes", "processes", "endpoints", "soak"),
 )
