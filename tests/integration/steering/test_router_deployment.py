@@ -1,5 +1,6 @@
 """The router replica in one process: real encoders, a real MLflow on SQLite, no Ray."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -65,6 +66,23 @@ def decide(deployment, pool):
         )
 
     return decide
+
+
+async def test_before_the_first_version_a_replica_explores_within_its_budget(deployment, decide):
+    """Draws are logged with their chances; when the day's budget is spent the default answers."""
+    decisions = []
+    with contextlib.suppress(NoRouterError):
+        while len(decisions) < 20:
+            decisions += [await decide(len(decisions), explore_share=0.3)]
+    status = await deployment.status()
+    assert 1 < len(decisions) < 20
+    assert {d.router_version for d in decisions} == {""}
+    assert all(d.propensities == pytest.approx((0.1, 0.8, 0.1)) for d in decisions)
+    assert all(d.propensity == d.propensities[d.candidate_ids.index(d.choice)] for d in decisions)
+    assert all(len(d.features_F) > 1000 for d in decisions)
+    spent = sum(d.regret_quality for d in decisions)
+    assert spent <= 0.5
+    assert status["exploration"]["spent_quality"] == pytest.approx(spent)
 
 
 async def test_a_replica_follows_the_registry(deployment, decide, store, made_up):
