@@ -37,9 +37,9 @@ from deployments.protocol import (
     parse_chat_request,
     response_headers,
 )
+from deployments.question import Question
 from deployments.recording.labels import parse_labels
 from deployments.recording.outcomes import OutcomeRecorder
-from deployments.router_deployment import Question
 from deployments.waking.waker import Waker
 from monitoring.outcome import Status
 from router.errors import NoCandidateError, PointsmanError, UnknownModelError

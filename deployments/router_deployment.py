@@ -6,9 +6,7 @@ The decision itself is ``router.route``; this shell holds the encoders and the v
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
@@ -33,8 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from deployments.question import Question
     from deployments.settings import RouterSettings
-    from router.features.picture import Picture
     from router.records import Decision, Pool, QueryShape, Routing
 
 MAX_ONGOING_REQUESTS = 128
@@ -46,19 +44,6 @@ NO_VERSION = "no router version is registered under the serving alias"
 
 class NoRouterError(PointsmanError):
     """No router version serves yet; the default candidate should answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What the features are made of. Pictures travel without their original bytes."""
-
-    text: str
-    pictures: tuple[Picture, ...]
-
-    @classmethod
-    def of(cls, text: str, pictures: tuple[Picture, ...]) -> Question:
-        """Return the question with only the pictures' thumbnails, which is all encoders read."""
-        return cls(text=text, pictures=tuple(dataclasses.replace(p, data=b"") for p in pictures))
 
 
 class RouterDeployment:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +19,9 @@ import typer
 
 from infra import services
 from infra.asking import Ask, Asked, ask_all, prices
+from infra.demo_result import DemoResult
 from infra.memory import MemoryPeak
-from infra.policies import Comparison, PolicyRow
+from infra.policies import Comparison
 from infra.progress import step
 from infra.provenance import commit
 from infra.report import frontier_picture, print_memory, print_table
@@ -37,23 +38,6 @@ FRESH_SEED = 20_261
 COST_WEIGHTS = (0.0, 0.05, 0.15, 0.4, 1.0)
 CONFIG = Path("infra/serve/local.yaml")
 FOLDER = services.RUN / "demo"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoResult:
-    """What a run came to; written to ``.run/demo/result.json``."""
-
-    commit: str
-    elapsed_s: float
-    peak_memory_mb: float
-    memory_by_kind: dict[str, tuple[int, float]]
-    num_questions: int
-    rows: list[PolicyRow]
-    gain: tuple[float, float, float]
-    """Of auto over the best single candidate, with its 95 % interval."""
-
-    curve: list[tuple[float, float, float]]
-    """Cost weight, mean cost in USD, quality."""
 
 
 def calibrate_candidates() -> None:

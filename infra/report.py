@@ -10,7 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from infra.demo import DemoResult
+    from infra.demo_result import DemoResult
 
 COLUMNS = ("policy", "quality", "cost per 1,000", "p50", "p99")
 

@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from deployments.router_deployment import Question
+from deployments.question import Question
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deployments.exchange import Exchange
-    from deployments.router_deployment import Question
+    from deployments.question import Question
     from monitoring.outcome import Label, Status
     from router.records import Decision
 

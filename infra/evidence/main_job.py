@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra import services
-from infra.demo import CONFIG, FOLDER, DemoResult
+from infra.demo import CONFIG, FOLDER
+from infra.demo_result import DemoResult
 from infra.evidence.entry import FOLDER as EVIDENCE
 from infra.evidence.entry import Entry, by_line, write_page
 from infra.evidence.image_decides import SwapResult, measure

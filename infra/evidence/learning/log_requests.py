@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deployments.protocol import ChatCall
-    from deployments.router_deployment import Question
+    from deployments.question import Question
     from monitoring.outcome import Outcome
     from router.features.extract import FeatureExtractor
     from router.records import Decision

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.router_deployment import NoRouterError, Question, RouterDeployment
+from deployments.question import Question
+from deployments.router_deployment import NoRouterError, RouterDeployment
 from deployments.settings import RouterSettings
 from deployments.versions.registry import BEST_SINGLE, KILL_SWITCH
 from router.features.extract import FeatureExtractor
