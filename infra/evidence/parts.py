@@ -15,6 +15,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+import textwrap
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +29,10 @@ from infra.provenance import commit, conditions
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+
+WIDTH = 100
+"""Characters in a line of a page's prose."""
 
 
 class Part(Protocol):
@@ -96,6 +101,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def wrapped(section: Iterable[str]) -> str:
+    """Return a section with its prose wrapped anew, whatever the width of the figures in it."""
+    blocks = "\n".join(section).split("\n\n")
+    is_prose = [not block.startswith(("#", "|", "-", "`" * 3, "!")) for block in blocks]
+    return "\n\n".join(
+        textwrap.fill(block, WIDTH, break_long_words=False, break_on_hyphens=False)
+        if prose
+        else block
+        for block, prose in zip(blocks, is_prose, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +207,7 @@ class Book:
                 for e in entries
             ),
         )
-        sections = "\n\n".join("\n".join(one.section) for one in told.values())
+        sections = "\n\n".join(wrapped(one.section) for one in told.values())
         missing = [name for name in self.parts if name not in told]
         absent = f"\nNot measured: {', '.join(missing)}.\n" if missing else ""
         return f"# {self.title}\n\n{runs}\n{absent}\n{verdicts}\n\n{sections}\n"

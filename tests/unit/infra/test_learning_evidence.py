@@ -10,7 +10,7 @@ import pytest
 
 from infra.evidence.learning import BOOK, kills, log, scale, studies
 from infra.evidence.learning.scale_log import CANDIDATES, write_log
-from infra.evidence.parts import Book
+from infra.evidence.parts import WIDTH, Book, wrapped
 from training.data.log_sample import Part, Sample
 from training.data.outcome_rows import training_set_from_log
 
@@ -116,6 +116,16 @@ def test_a_part_may_be_measured_anew_without_the_others(tmp_path):
     differing = [new.line for old, new in zip(before, after, strict=True) if old != new]
     assert differing == ["C5"]
     assert (tmp_path / "learning.md").read_text().count("\n## ") == len(RESULTS)
+
+
+def test_prose_is_wrapped_and_nothing_else():
+    """Headings and tables stay as they are."""
+    table = ["| a | b |", "|---|---|", f"| {'x' * 120} | 1 |"]
+    prose = ["0", "of 1,000", *["and so on"] * 20]
+    heading, body, rows = wrapped(["## Kills", "", *prose, "", *table]).split("\n\n")
+    assert (heading, rows.splitlines()) == ("## Kills", table)
+    assert body.split() == " ".join(prose).split()
+    assert all(WIDTH - 10 < len(line) <= WIDTH for line in body.splitlines()[:-1])
 
 
 def test_what_is_within_every_bar_holds(tmp_path):
