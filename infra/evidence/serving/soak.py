@@ -278,7 +278,8 @@ cut after their first byte, told by one error event: {result["num_truncated"]}. 
 
 {acts}
 
-Growth is a least-squares slope over each process's life after its first minute.
+Growth is a least-squares slope over each process's life after its first minute. A process that
+was killed begins anew, and its caches fill again.
 
 {held}
 """
