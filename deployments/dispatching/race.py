@@ -107,7 +107,7 @@ class Race:
     ) -> None:
         """Ask nobody yet."""
         self._left = list(ranking)
-        self._max_attempts = len(self._left) if max_attempts is None else max_attempts
+        self._num_attempts_left = len(self._left) if max_attempts is None else max_attempts
         self._attempt = attempt
         self._rules = rules
         self._deadline_s = deadline_s
@@ -176,8 +176,8 @@ class Race:
         self._is_first = False
         self._left.remove(candidate_id)
         # Not cut before: whom it is worth asking is known only when it is their turn.
-        self._max_attempts -= 1
-        if self._max_attempts <= 0:
+        self._num_attempts_left -= 1
+        if self._num_attempts_left <= 0:
             self._left.clear()
         now_s = time.monotonic()
         patience_s = (self._deadline_s - now_s) / 2

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-_UNSEEN_COLUMNS = ("input_tokens_NM", "output_tokens_NM", "latency_s_NM", "ttft_s_NM")
-_SEEN_COLUMNS = ("score_NM", "propensity_NM", *_UNSEEN_COLUMNS)
+_USAGE_COLUMNS = ("input_tokens_NM", "output_tokens_NM", "latency_s_NM", "ttft_s_NM")
+_SEEN_COLUMNS = ("score_NM", "propensity_NM", *_USAGE_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,7 +119,7 @@ class TrainingSet:
         columns: dict[str, Any] = {
             "available_NM": is_observed_NM,
             "propensity_NM": np.where(is_observed_NM, 1.0, np.nan),
-            **dict.fromkeys(_UNSEEN_COLUMNS, unseen_NM),
+            **dict.fromkeys(_USAGE_COLUMNS, unseen_NM),
             "num_chars_N": zero_N,
             "num_images_N": zero_N,
             "group_N": np.arange(num_rows),

@@ -73,7 +73,7 @@ def test_duckdb_reads_the_log_as_it_lies(tmp_path, outcome):
     files = f"read_parquet('{tmp_path}/outcomes/*/*.parquet', hive_partitioning=true)"
     with duckdb.connect() as connection:
         rows = connection.sql(
-            f"SELECT date, features[2], attempts[1].error FROM {files} WHERE date > '2026-03-01'"  # noqa: S608
+            f"SELECT date, features[2], attempts[1].error FROM {files} WHERE date > '2026-03-01'"  # noqa: S608 - a file of this test
         ).fetchall()
     assert [(str(day), *rest) for day, *rest in rows] == [("2026-03-02", -1.5, "it went away")]
 
