@@ -192,7 +192,7 @@ class Outcome:
             "max_latency_s": routing.max_latency_s,
             "candidate_ids": decision.candidate_ids,
             "is_available": decision.is_available,
-            "refusals": [None if r is None else r.value for r in decision.refusals],
+            "refusals": decision.refusals,
             "quality_means": decision.quality_means,
             "quality_stds": decision.quality_stds,
             "costs_usd": decision.costs_usd,
@@ -201,7 +201,7 @@ class Outcome:
             "pool_age_s": self.pool_age_s,
             "choice": decision.choice or None,
             "propensity": decision.propensity,
-            "policy": decision.policy.value,
+            "policy": decision.policy,
             "seed": decision.seed,
             "attempts": [
                 {
@@ -213,7 +213,7 @@ class Outcome:
                 for a in self.attempts
             ],
             "answered_by": self.answered_by,
-            "status": self.status.value,
+            "status": self.status,
             "media_s": self.timing.media_s,
             "decide_s": self.timing.decide_s,
             "latency_s": self.timing.latency_s,

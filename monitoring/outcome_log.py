@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from monitoring.frames import HEADER
 from monitoring.log_reader import origin_of, read_table, scan
-from monitoring.rows import lay_out_frames, pack_frame, pack_row
+from monitoring.rows import PackedRow, RowPacker, lay_out_frames, pack_frame
 from monitoring.segment import TABLES, Origin, Row, by_date, segment_bytes
 from monitoring.segment_store import LocalStore, StoredFile, open_store, segment_key
 from monitoring.spool import DamagedSpoolError, Spool, SpoolFile, read_spool_file
@@ -66,9 +66,7 @@ class SpoolLimits:
 class Durable:
     """Rows of which somebody waits to hear that they are safe."""
 
-    rows: list[bytes] = field(default_factory=list)
-    """Packed."""
-
+    rows: list[PackedRow] = field(default_factory=list)
     is_safe: bool = False
     error: Exception | None = None
 
@@ -106,7 +104,8 @@ class SegmentWriter:
         self._spool = Spool(
             spool_folder(root, spool) / table, writer, max_file_bytes=self._limits.max_file_bytes
         )
-        self._rows: list[bytes] = []
+        self._packer = RowPacker(self._names)
+        self._rows: list[PackedRow] = []
         self._durable: list[Durable] = []
         self._buffer_lock = threading.Lock()
         # Taken in this order where both are: shipping, spooling, buffer.
@@ -132,15 +131,15 @@ class SegmentWriter:
 
     def append(self, row: Row) -> None:
         """Take a row. Never blocks on a file."""
+        values = row.row()
         try:
-            packed = pack_row(row.row(), self._names)
+            with self._buffer_lock:
+                self._rows.append(self._packer.pack(values))
+                self._bound_buffer()
         except ValueError as error:
             self._count_dropped(1)
             logger.warning("a row is dropped: %s", error)
             return
-        with self._buffer_lock:
-            self._rows.append(packed)
-            self._bound_buffer()
         if not self._wake.is_set():
             self._wake.set()
 
@@ -148,12 +147,11 @@ class SegmentWriter:
         """Take rows that are to be safe once ``settle`` returns. Never blocks on a file."""
         offer = Durable()
         try:
-            offer.rows += [pack_row(row.row(), self._names) for row in rows]
+            with self._buffer_lock:
+                offer.rows += [self._packer.pack(row.row()) for row in rows]
+                self._durable.append(offer)
         except ValueError:
             offer.error = self._misfit()
-            return offer
-        with self._buffer_lock:
-            self._durable.append(offer)
         return offer
 
     def settle(self, offer: Durable) -> None:

@@ -2,55 +2,98 @@
 
 Arrow lays a row out in some fifty columns, which takes a row that comes alone ten times as long as
 packing it and, among hundreds of others, laying it out later. Packed rows are msgpack: the values
-in the order of the table's columns. The payload of a frame is a msgpack array: the columns' names,
-then the rows.
+in the order of the table's columns. The payload of a frame is a length, a msgpack array of that
+length (the columns' names, then the rows), and all float32 arrays of the rows one after another:
+msgpack copies bytes in and out, which took 6 of the 47 µs of a row of 1,700 features.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 logger = logging.getLogger("pointsman.outcomes")
 
 _MISFITS = (TypeError, ValueError, OverflowError, pa.ArrowException)
 _FLOAT32 = np.dtype("<f4")
 _FLOATS = 1
-"""Extension type of a float32 array: its bytes."""
+"""Extension type of a float32 array: its bytes, as frames without a prefix hold it."""
 
-_CHUNK_ROWS = 512
-"""Laid out at once: enough that a row costs what it does in a large table, and little memory."""
+_FLOATS_ASIDE = 2
+"""Extension type of a float32 array that lies behind the rows: its length."""
+
+_PREFIX = struct.Struct("<cI")
+_ASIDE = b"\xc1"
+"""Begins a payload with arrays behind its rows; no msgpack begins so."""
+
+_SIZE = struct.Struct("<I")
+
+_CHUNK_ROWS = 128
+"""Laid out at once: a row costs what it does in a large table, and Python's collector of garbage
+finds few objects. Of 512 rows it took 2 µs a row."""
 
 
-def pack_row(row: Mapping[str, Any], names: Sequence[str]) -> bytes:
-    """Return a row as bytes; a column that it lacks is null.
+class PackedRow(NamedTuple):
+    """A row on its way to a frame."""
 
-    Raises:
-        ValueError: If a value is of a type that the format does not know, a text is no Unicode,
-            or an integer has more than 64 bits.
+    values: bytes
+    floats: bytes
+    """Of its float32 arrays."""
+
+
+class RowPacker:
+    """Packs rows; one thread at a time.
+
+    Args:
+        names: Of the table's columns.
     """
-    try:
-        packed: bytes = msgpack.packb(
-            list(map(row.get, names)), default=_packable, datetime=True, buf_size=1 << 14
-        )
-    except (TypeError, OverflowError) as error:
-        raise ValueError(str(error)) from error
-    return packed
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Keep one buffer for all rows."""
+        self._names = names
+        self._floats: list[bytes] = []
+        self._packer = msgpack.Packer(default=self._packable, datetime=True, buf_size=1 << 12)
+
+    def pack(self, row: Mapping[str, Any]) -> PackedRow:
+        """Return a row as bytes; a column that it lacks is null.
+
+        Raises:
+            ValueError: If a value is of a type that the format does not know, a text is no
+                Unicode, or an integer has more than 64 bits.
+        """
+        self._floats.clear()
+        try:
+            values: bytes = self._packer.pack(list(map(row.get, self._names)))
+        except (TypeError, OverflowError) as error:
+            raise ValueError(str(error)) from error
+        return PackedRow(values, b"".join(self._floats))
+
+    def _packable(self, value: object) -> object:
+        if isinstance(value, np.ndarray) and value.dtype == _FLOAT32 and value.ndim == 1:
+            self._floats.append(value.tobytes())
+            return msgpack.ExtType(_FLOATS_ASIDE, _SIZE.pack(value.size))
+        if isinstance(value, np.ndarray | np.generic):
+            return value.tolist()
+        raise TypeError(f"a row holds no {type(value).__name__}")
 
 
-def pack_frame(names: Sequence[str], rows: Sequence[bytes]) -> bytes:
+def pack_frame(names: Sequence[str], rows: Sequence[PackedRow]) -> bytes:
     """Return the payload of a frame of packed rows."""
     packer = msgpack.Packer(autoreset=False, buf_size=1 << 12)
     packer.pack_array_header(1 + len(rows))
     packer.pack(tuple(names))
-    return b"".join((packer.bytes(), *rows))
+    head = packer.bytes()
+    size = len(head) + sum(len(row.values) for row in rows)
+    prefix = _PREFIX.pack(_ASIDE, size)
+    return b"".join((prefix, head, *(row.values for row in rows), *(row.floats for row in rows)))
 
 
 def lay_out_frames(
@@ -107,25 +150,40 @@ def _unpack_frame(
     payload: memoryview, num_rows: int
 ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
     try:
+        packed, floats = _parted(payload)
         names, *rows = msgpack.unpackb(
-            payload, ext_hook=_unpacked, timestamp=3, use_list=False, strict_map_key=False
+            packed, ext_hook=_unpacker(floats), timestamp=3, use_list=False, strict_map_key=False
         )
-    except (TypeError, ValueError, OverflowError, msgpack.UnpackException) as error:
+    except (TypeError, ValueError, OverflowError, struct.error, msgpack.UnpackException) as error:
         raise ValueError(f"a frame holds no rows: {type(error).__name__}: {error}") from error
     if len(rows) != num_rows or not all(isinstance(part, tuple) for part in (names, *rows)):
         raise ValueError(f"a frame holds other things than {num_rows} rows")
     return names, rows
 
 
-def _packable(value: object) -> object:
-    if isinstance(value, np.ndarray) and value.dtype == _FLOAT32 and value.ndim == 1:
-        return msgpack.ExtType(_FLOATS, value.tobytes())
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"a row holds no {type(value).__name__}")
+def _parted(payload: memoryview) -> tuple[memoryview, np.ndarray]:
+    """Return the msgpack of a payload, and the float32 numbers behind it."""
+    if payload[:1] != _ASIDE:
+        return payload, np.empty(0, _FLOAT32)
+    _, size = _PREFIX.unpack_from(payload)
+    end = _PREFIX.size + size
+    return payload[_PREFIX.size : end], np.frombuffer(payload[end:], _FLOAT32)
 
 
-def _unpacked(kind: int, data: bytes) -> object:
-    if kind != _FLOATS:
+def _unpacker(floats_M: np.ndarray) -> Callable[[int, bytes], object]:
+    """Return what makes arrays of msgpack's extensions, the next of the numbers each time."""
+    position = 0
+
+    def unpacked(kind: int, data: bytes) -> object:
+        nonlocal position
+        if kind == _FLOATS_ASIDE:
+            start = position
+            position += _SIZE.unpack(data)[0]
+            if position > floats_M.size:
+                raise ValueError("an array ends behind the end of its frame")
+            return floats_M[start:position]
+        if kind == _FLOATS:
+            return np.frombuffer(data, _FLOAT32)
         raise ValueError(f"unknown extension type {kind}")
-    return np.frombuffer(data, _FLOAT32)
+
+    return unpacked

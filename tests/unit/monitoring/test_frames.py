@@ -1,5 +1,8 @@
 """Of a file of frames that was cut or altered, every frame that is whole is read."""
 
+import struct
+import zlib
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,3 +77,12 @@ def test_the_digest_tells_frames_apart():
     first = encode([b"a", b"b"])
     assert scan_frames(first).digest == scan_frames(first + b"torn").digest
     assert scan_frames(first).digest != scan_frames(encode([b"a", b"c"])).digest
+
+
+def test_frames_checked_by_their_crc_are_read():
+    """Writers of before left them in the spool; one that was altered is not taken."""
+    payload = b"rows"
+    head = struct.pack("<II", len(payload), 3)
+    old = struct.pack("<4sIII", b"PtF1", len(payload), 3, zlib.crc32(head + payload)) + payload
+    assert decode(old + encode([b"new"])) == [payload, b"new"]
+    assert decode(old.replace(b"rows", b"wors")) == []

@@ -20,7 +20,7 @@ def test_a_row_tells_the_decision(outcome):
     assert row["schema_version"] == SCHEMA_VERSION
     assert row["candidate_ids"] == ("small", "large", "cold")
     assert row["is_available"] == (True, True, False)
-    assert row["refusals"] == [None, None, "cold"]
+    assert row["refusals"] == (None, None, "cold")
     assert (row["policy"], row["propensity"]) == ("explore", 0.1)
     assert row["features"].tolist() == [0.5, -1.5]
 

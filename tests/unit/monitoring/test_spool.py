@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from monitoring.frames import frame_header
-from monitoring.rows import pack_frame, pack_row
+from monitoring.rows import RowPacker, pack_frame
 from monitoring.spool import DamagedSpoolError, Spool, read_spool_file
 
 SCHEMA = pa.schema([("number", pa.int64())])
@@ -15,7 +15,8 @@ SCHEMA = pa.schema([("number", pa.int64())])
 
 def append(one, *numbers):
     """Append a frame of numbers."""
-    rows = [pack_row({"number": number}, SCHEMA.names) for number in numbers]
+    packer = RowPacker(SCHEMA.names)
+    rows = [packer.pack({"number": number}) for number in numbers]
     one.append(pack_frame(SCHEMA.names, rows), len(rows))
 
 
