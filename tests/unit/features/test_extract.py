@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.features.cache import VectorCache
 from router.features.extract import FeatureExtractor
@@ -119,12 +121,23 @@ def test_the_size_of_the_original_counts(extractor, pictures):
 
 
 def test_the_cache_forgets_the_least_recently_used():
-    """Capacity is a hard bound and a hit renews."""
-    cache = VectorCache(2)
+    """Capacity is a hard bound and a hit renews; what is found is what was computed."""
+    cache, numbers = VectorCache(2, 1), {"a": 1.0, "b": 2.0, "c": 3.0}
     for key in ("a", "b", "a", "c", "a", "b"):
-        cache.get_or_compute(key, lambda: np.zeros(1, np.float32))
+        found_E = cache.get_or_compute(key, lambda n=numbers[key]: np.full(1, n, np.float32))
+        assert found_E.tolist() == [numbers[key]]
     assert (cache.num_hits, cache.num_misses) == (2, 4)
-    nothing = VectorCache(0)
+    nothing = VectorCache(0, 1)
     for _ in range(2):
-        nothing.get_or_compute("a", lambda: np.zeros(1, np.float32))
+        assert nothing.get_or_compute("a", lambda: np.ones(1, np.float32)).tolist() == [1.0]
     assert nothing.num_misses == 2
+
+
+@given(st.lists(st.sampled_from("abcdef"), max_size=40), st.integers(0, 4))
+def test_the_cache_never_mixes_keys_up(keys, capacity):
+    """Whatever the order, each key has its own vector."""
+    cache = VectorCache(capacity, 2)
+    for key in keys:
+        found_E = cache.get_or_compute(key, lambda k=key: np.full(2, ord(k), np.float32))
+        assert found_E.tolist() == [ord(key)] * 2
+        found_E[:] = 0  # the caller's own
