@@ -69,6 +69,9 @@ class Lost:
     next_s: float = 0.0
     """Before then it is not nudged again."""
 
+    num_running: int | None = None
+    """Replicas that ran at the last look."""
+
 
 class Wake:
     """Counts the regret of missing capacity, for one ingress replica, and says whom to nudge.
@@ -121,7 +124,10 @@ class Wake:
         for name, lost in self._lost.items():
             self._forget(lost, now_s)
             bound, standing = self._rules.regret, pool.standing(name)
-            if bound is None or standing is None or now_s < lost.next_s:
+            if bound is None or standing is None:
+                continue
+            _note_running(lost, standing.num_running)
+            if now_s < lost.next_s:
                 continue
             if not lost.recent or lost.recent_regret < bound:
                 continue
@@ -164,6 +170,18 @@ class Wake:
         if not standing.num_running:
             return Nudge(name, 1, 0.0) if num_calls else None
         return Nudge(name, ceil(num_calls / self._num_ingresses), HOLD_S) if num_calls else None
+
+
+def _note_running(lost: Lost, num_running: int) -> None:
+    """Forget what was lost for want of a replica that runs by now.
+
+    Else a replica that was killed and came back is followed by another: what its queries lost
+    meanwhile still counts, for a minute.
+    """
+    if lost.num_running is not None and num_running > lost.num_running:
+        lost.recent.clear()
+        lost.recent_regret = 0.0
+    lost.num_running = num_running
 
 
 def idle_calls(standing: Standing) -> int:

@@ -25,7 +25,7 @@ from infra.demo_result import DemoResult
 from infra.evidence.entry import FOLDER as EVIDENCE
 from infra.evidence.entry import Entry, by_line, write_page
 from infra.evidence.image_decides import SwapResult, measure
-from infra.evidence.parts import table
+from infra.evidence.parts import table, verdicts
 from infra.evidence.pool_drill import Drill, run_drill
 from infra.policies import PolicyRow
 from infra.provenance import commit, conditions
@@ -211,20 +211,13 @@ def page(
     result: DemoResult, swap: SwapResult, drill: Drill, clients: str, entries: Sequence[Entry]
 ) -> str:
     """Return the evidence page."""
-    verdicts = table(
-        ("line", "figure", "bar", "holds"),
-        (
-            (e.line, f"{e.figure:g} {e.unit}", e.bar, "yes" if e.holds else "**no**")
-            for e in entries
-        ),
-    )
     tests = "\n".join(line for line in clients.splitlines() if "::" in line or "passed" in line)
     return f"""# The main job
 
 Measured at commit `{result.commit}` on {conditions()}, with `make demo` and then
 `{MEASURE}` in the same clean clone.{_tested_at(entries)}
 
-{verdicts}
+{verdicts(entries)}
 
 {_demo_section(result)}
 {_swap_section(swap)}

@@ -103,6 +103,17 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
+def verdicts(entries: Sequence[Entry]) -> str:
+    """Return the table of a page's lines."""
+    rows = (
+        (e.line, f"{e.figure:g} {e.unit}", e.bar, "yes" if e.holds else "**no**") for e in entries
+    )
+    return f"""{table(("line", "figure", "bar", "holds"), rows)}
+
+A line with a letter is a further figure of the same promise; the first of them holds only where
+all do."""
+
+
 def wrapped(section: Iterable[str]) -> str:
     """Return a section with its prose wrapped anew, whatever the width of the figures in it."""
     blocks = "\n".join(section).split("\n\n")
@@ -200,17 +211,10 @@ class Book:
                 for name, one in told.items()
             ),
         )
-        verdicts = table(
-            ("line", "figure", "bar", "holds"),
-            (
-                (e.line, f"{e.figure:g} {e.unit}", e.bar, "yes" if e.holds else "**no**")
-                for e in entries
-            ),
-        )
         sections = "\n\n".join(wrapped(one.section) for one in told.values())
         missing = [name for name in self.parts if name not in told]
         absent = f"\nNot measured: {', '.join(missing)}.\n" if missing else ""
-        return f"# {self.title}\n\n{runs}\n{absent}\n{verdicts}\n\n{sections}\n"
+        return f"# {self.title}\n\n{runs}\n{absent}\n{verdicts(entries)}\n\n{sections}\n"
 
     def write(self, *, folder: Path | None = None, into: Path = FOLDER) -> list[Entry]:
         """Write the page and its entries from the results that there are, and what is kept."""

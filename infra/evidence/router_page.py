@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from infra.evidence.parts import table, verdicts
 from infra.evidence.router_lines import (
     COMMAND,
     all_additions,
@@ -26,7 +27,7 @@ from training.benchmark.reliability import MANY_OUTCOMES, MIN_OUTCOMES
 from training.benchmark.report import markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from infra.evidence.entry import Entry
     from training.benchmark.report import Report
@@ -40,13 +41,6 @@ def page(
 ) -> str:
     """Return the page in Markdown."""
     proofs = [found["proof", pool] for pool in POOLS]
-    verdicts = _table(
-        ("line", "figure", "bar", "holds"),
-        (
-            (e.line, f"{e.figure:g} {e.unit}", e.bar, "yes" if e.holds else "**no**")
-            for e in entries
-        ),
-    )
     return f"""# The router
 
 Measured at commit `{commit()}` on {conditions()}, with `{COMMAND}`. {NUM_SEEDS} seeds,
@@ -55,7 +49,7 @@ that is trained step by step has at most {MAX_STEPS} steps, {LARGE_MAX_STEPS} on
 early on validation rows. A cost weight is chosen on {", ".join(PRICED)} alone; elsewhere the
 Rank Score is that of weight 0.
 
-{verdicts}
+{verdicts(entries)}
 
 {_nested(markdown(report))}
 {_frontiers()}
@@ -104,12 +98,12 @@ def _ablation(report: Report) -> str:
                     f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
                 )
         rows.append(cells)
-    return _table(("policy", *(pool.pool for pool in report.pools)), rows)
+    return table(("policy", *(pool.pool for pool in report.pools)), rows)
 
 
 def _additions(proofs: Sequence[Any]) -> str:
     shares = regret_shares(all_additions(proofs), np.random.default_rng(0))
-    whole = _table(
+    whole = table(
         ("examples", "regret left", "95 %"),
         (
             (str(n), f"{share:.0%}", f"{low:.0%} to {high:.0%}")
@@ -137,7 +131,7 @@ without the candidate, summed over pools, candidates and seeds.
 
 {whole}
 
-{_table(header, rows)}
+{table(header, rows)}
 
 Of {sum(r.num_subsets for r in removals)} remaining pools, masked without retraining,
 {sum(r.num_below for r in removals)} fell below their best single candidate beyond noise; the worst
@@ -151,18 +145,17 @@ def _one_outcome(proofs: Sequence[Any]) -> str:
         for p in proofs
         if p.full
     ]
-    table = _table(("pool", "all outcomes", "one per query"), rows)
     return f"""## One outcome per query
 
 Candidates drawn with known, unequal chances; equal rows.
 
-{table}
+{table(("pool", "all outcomes", "one per query"), rows)}
 """
 
 
 def _speed(found: Mapping[tuple[str, str], Any]) -> str:
     speed = found["speed", "dynamath"]
-    table = _table(
+    timings = table(
         ("candidates", "batch", "router, ms", "published, ms", "ratio"),
         (
             (
@@ -179,7 +172,7 @@ def _speed(found: Mapping[tuple[str, str], Any]) -> str:
 
 One thread, medians, both in turns in one process, from raw features.
 
-{table}
+{timings}
 
 The encoders, apart: {speed.encoders_ms[0]:.1f} ms for a question and a 640 x 480 picture first
 seen, {speed.encoders_ms[1]:.2f} ms where both were seen before (cached by hash).
@@ -187,7 +180,7 @@ seen, {speed.encoders_ms[1]:.2f} ms where both were seen before (cached by hash)
 
 
 def _reliability(proofs: Sequence[Any]) -> str:
-    errors = _table(
+    errors = table(
         ("pool", "test outcomes or more", "candidates", "mean error", "largest", "chance, mean"),
         (
             (
@@ -203,7 +196,7 @@ def _reliability(proofs: Sequence[Any]) -> str:
             if (e := calibration_by_candidate(p, number))
         ),
     )
-    floors = _table(
+    floors = table(
         ("max_quality_drop", "confidence", "kept", "worst pool", "cost saved"),
         (
             (
@@ -246,10 +239,5 @@ def _training(found: Mapping[tuple[str, str], Any]) -> str:
 it searches penalties on folds and solves. A pass of the published network is one of many: it
 stops after 15 without improvement at the earliest.
 
-{_table(("", "s", "MB more"), rows)}
+{table(("", "s", "MB more"), rows)}
 """
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

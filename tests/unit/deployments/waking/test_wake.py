@@ -88,6 +88,21 @@ def test_it_can_be_switched_off():
     assert wake.status()["big"]["regret"] == 100.0
 
 
+def test_what_was_lost_during_a_start_asks_for_no_second_replica():
+    """The first one is the answer to it; what is lost from then on counts."""
+    wake = Wake(RULES)
+    starting = standing(refusal=Refusal.STARTING, running=0)
+    busy = standing(num_in_flight=4)
+    for second in range(20):
+        wake.note(lost(), second)
+        assert wake.due(pool(starting), second) == []
+    assert wake.due(pool(busy), 21.0) == []
+    wake.note(lost(), 22.0)
+    assert wake.due(pool(busy), 23.0) == []
+    wake.note(lost(), 24.0)
+    assert [nudge.candidate_id for nudge in wake.due(pool(busy), 25.0)] == ["big"]
+
+
 def test_who_left_the_pool_is_not_nudged():
     """It may come back."""
     wake = Wake(RULES)
