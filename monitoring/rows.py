@@ -5,6 +5,8 @@ packing it and, among hundreds of others, laying it out later. Packed rows are m
 in the order of the table's columns. The payload of a frame is a length, a msgpack array of that
 length (the columns' names, then the rows), and all float32 arrays of the rows one after another:
 msgpack copies bytes in and out, which took 6 of the 47 µs of a row of 1,700 features.
+
+Axis legend: M = numbers of all float32 arrays of a frame.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class PackedRow(NamedTuple):
 
     values: bytes
     floats: bytes
-    """Of its float32 arrays."""
+    """Bytes of its float32 arrays."""
 
 
 class RowPacker:
@@ -150,9 +152,9 @@ def _unpack_frame(
     payload: memoryview, num_rows: int
 ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
     try:
-        packed, floats = _parted(payload)
+        packed, floats_M = _parted(payload)
         names, *rows = msgpack.unpackb(
-            packed, ext_hook=_unpacker(floats), timestamp=3, use_list=False, strict_map_key=False
+            packed, ext_hook=_unpacker(floats_M), timestamp=3, use_list=False, strict_map_key=False
         )
     except (TypeError, ValueError, OverflowError, struct.error, msgpack.UnpackException) as error:
         raise ValueError(f"a frame holds no rows: {type(error).__name__}: {error}") from error
@@ -162,7 +164,7 @@ def _unpack_frame(
 
 
 def _parted(payload: memoryview) -> tuple[memoryview, np.ndarray]:
-    """Return the msgpack of a payload, and the float32 numbers behind it."""
+    """Return the msgpack of a payload, and ``floats_M`` behind it."""
     if payload[:1] != _ASIDE:
         return payload, np.empty(0, _FLOAT32)
     _, size = _PREFIX.unpack_from(payload)
