@@ -15,6 +15,10 @@ class UnsoundDecisionError(PointsmanError):
     """A decision holds a value that no sound scorer gives."""
 
 
+class RouterGoneError(PointsmanError):
+    """No router replica runs; Serve starts another."""
+
+
 class RouterRestsError(PointsmanError):
     """The router hung too often and is not asked for a while."""
 
@@ -47,6 +51,8 @@ def reason_of(error: Exception) -> str:
         return "unsound"
     if isinstance(error, RouterRestsError):
         return "rests"
+    if isinstance(error, RouterGoneError):
+        return "gone"
     if isinstance(error, TimeoutError):
         return "hung"
     return "no_version" if "NoRouterError" in type(error).__name__ else "raised"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -18,33 +17,31 @@ from fastapi.responses import JSONResponse
 from ray import serve
 
 from deployments.admission import Admission
+from deployments.decider import Decider
 from deployments.dispatching.dispatch import Dispatcher
 from deployments.dispatching.relay import Relay
 from deployments.dispatching.replies import EventStream, error_response, not_found, status_of
 from deployments.dispatching.retry_budget import RetryBudget, RetryRules
-from deployments.dispatching.stickiness import Sessions, stay
 from deployments.door import Door
 from deployments.exchange import Exchange
-from deployments.fail_open import RouterRestsError, check_decision
 from deployments.media import MediaFetcher, MediaLimits
 from deployments.metrics import RequestMetrics
 from deployments.pool.ejection import Ejection, EjectionRules
 from deployments.pool.load import LoadMeter
 from deployments.pool.pool import PoolWatcher, describe, is_start
+from deployments.pool.router_watch import RouterWatch
 from deployments.protocol import (
     annotate,
     models_list,
     parse_chat_request,
     response_headers,
 )
-from deployments.question import Question
 from deployments.recording.labels import parse_labels
 from deployments.recording.outcomes import OutcomeRecorder
 from deployments.waking.waker import Waker
 from monitoring.outcome import Status
-from router.errors import NoCandidateError, PointsmanError, UnknownModelError
+from router.errors import PointsmanError, UnknownModelError
 from router.records import Routing
-from router.route import choose_without_router
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,8 +52,8 @@ if TYPE_CHECKING:
 
     from deployments.dispatching.dispatch import Answer
     from deployments.door import Visit
+    from deployments.question import Question
     from deployments.settings import RouterSettings
-    from router.records import Decision
 
 logger = logging.getLogger("pointsman.ingress")
 http = FastAPI(title="Pointsman", docs_url="/docs", redoc_url=None)
@@ -81,8 +78,6 @@ class Ingress:
             )
         )
         self._metrics = RequestMetrics()
-        self._sessions = Sessions()
-        self._router_health = Ejection()
         self._guard(settings)
         self._recorder = OutcomeRecorder(
             settings.outcome_log,
@@ -106,10 +101,23 @@ class Ingress:
             )
         )
         load = LoadMeter(settings.num_ingress_replicas)
+        router_watch = RouterWatch(serve.get_replica_context().app_name)
         self._watcher = PoolWatcher(
-            settings.serve_api, period_s=settings.pool_poll_s, ejection=ejection, load=load
+            settings.serve_api,
+            period_s=settings.pool_poll_s,
+            ejection=ejection,
+            load=load,
+            router=router_watch,
         )
         self._waker = Waker(self._watcher, settings)
+        self._decider = Decider(
+            self._router,
+            settings,
+            router_watch=router_watch,
+            watcher=self._watcher,
+            waker=self._waker,
+            metrics=self._metrics,
+        )
         rules = RetryRules(share=settings.retry_share, min_per_s=settings.retry_min_per_s)
         self._retries = RetryBudget(rules, time.monotonic())
         self._dispatcher = Dispatcher(
@@ -154,7 +162,7 @@ class Ingress:
 
     async def _chat(self, exchange: Exchange, visit: Visit) -> Response:
         try:
-            exchange.decision = await self._decide(exchange)
+            exchange.decision = await self._decider.decide(exchange)
             answer = await self._dispatch(exchange)
         except (PointsmanError, ValueError) as error:
             self._close(exchange, status_of(error))
@@ -162,7 +170,7 @@ class Ingress:
         except asyncio.CancelledError:
             self._close(exchange, Status.CANCELLED)
             raise
-        self._sessions.note(exchange.session, answer.candidate_id)
+        self._decider.note_answer(exchange.session, answer.candidate_id)
         headers = response_headers(exchange.receipt())
         if exchange.call.stream:
             relay = Relay(exchange, answer, stall_s=self._settings.stall_s)
@@ -181,7 +189,7 @@ class Ingress:
         """Return the decision that a chat completion would get, without the call."""
 
         async def describe_decision(exchange: Exchange, _: Visit) -> Response:
-            described = self._recorder.describe(await self._decide(exchange))
+            described = self._recorder.describe(await self._decider.decide(exchange))
             return JSONResponse(described | {"pool_age_s": exchange.pool_age_s})
 
         return await self._within_the_door(request, describe_decision)
@@ -267,82 +275,6 @@ class Ingress:
         exchange.pictures = await fetch(call.image_refs)
         exchange.timing.media_s = exchange.elapsed_s()
         return exchange
-
-    async def _decide(self, exchange: Exchange) -> Decision:
-        """Return the decision, if need be among those who would keep the request waiting."""
-        started_s = time.monotonic()
-        try:
-            return await self._decide_among(exchange)
-        except NoCandidateError as error:
-            return await self._decide_anyway(exchange, error)
-        finally:
-            exchange.timing.decide_s = time.monotonic() - started_s
-
-    async def _decide_anyway(self, exchange: Exchange, error: NoCandidateError) -> Decision:
-        """Return the decision where ejection, full replicas or a start alone leave nobody."""
-        for passing, pool in self._watcher.last_resorts(exchange.left_s):
-            if not passing.isdisjoint(error.refusals.values()):
-                self._metrics.panicked(error)
-                exchange.pool = pool()
-                try:
-                    return await self._decide_among(exchange)
-                except NoCandidateError as again:
-                    error = again
-        raise self._waker.note_refused(exchange, error)
-
-    async def _decide_among(self, exchange: Exchange) -> Decision:
-        """Return the decision; without the router if the request is pinned or the router fails."""
-        call, decision_id = exchange.call, f"dec_{secrets.token_hex(12)}"
-        if not call.is_pinned:
-            try:
-                return await self._ask_router(exchange, decision_id)
-            except (NoCandidateError, asyncio.CancelledError):
-                raise
-            except Exception as error:  # noqa: BLE001 - any failure of the router degrades alike
-                self._metrics.router_failed(error)
-        return choose_without_router(
-            exchange.pool,
-            call.shape,
-            routing=exchange.routing,
-            decision_id=decision_id,
-            preferred=call.model if call.is_pinned else self._settings.default_candidate,
-            pinned=call.is_pinned,
-        )
-
-    async def _ask_router(self, exchange: Exchange, decision_id: str) -> Decision:
-        """Return the router's decision, checked, with the session's stickiness.
-
-        Raises:
-            Exception: Whatever the router raises.
-        """
-        if self._router_health.is_bad("router", time.monotonic()):
-            raise RouterRestsError("the router hung and is not asked for a while")
-        call, health = exchange.call, self._router_health.begin("router", time.monotonic())
-        try:
-            decision: Decision = await asyncio.wait_for(
-                self._router.decide.remote(
-                    Question.of(call.question_text, exchange.decode_pictures()),
-                    call.shape,
-                    pool=exchange.pool,
-                    routing=exchange.routing,
-                    decision_id=decision_id,
-                    seed=secrets.randbits(63),
-                ),
-                # The other half is for the default candidate.
-                min(self._settings.decide_timeout_s, exchange.left_s() / 2),
-            )
-        except TimeoutError:
-            self._router_health.fail(health, time.monotonic())
-            raise
-        except BaseException:
-            self._router_health.drop(health)
-            raise
-        self._router_health.succeed(health, time.monotonic())
-        check_decision(decision)
-        if exchange.routing.max_quality_drop is not None:  # utilities are not in quality then
-            return decision
-        last = self._sessions.last(exchange.session)
-        return stay(decision, last, max_loss=self._settings.stickiness_max_loss)
 
     async def _dispatch(self, exchange: Exchange) -> Answer:
         """Return the first answer of the decision's ranking."""

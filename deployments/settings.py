@@ -123,8 +123,8 @@ class RouterSettings(BaseModel):
     """Longest silence within a stream, after which it is ended as truncated."""
 
     decide_timeout_s: float = Field(default=2.0, gt=0)
-    """After which the default candidate answers without a decision; as long do requests wait
-    whose router replica was killed, until it is known to rest."""
+    """After which the default candidate answers without a decision. Where no router replica runs
+    it answers at once, as soon as a look at the pool tells."""
 
     max_attempts: int = Field(default=3, ge=1)
     """Most candidates called for one request."""

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from deployments.candidates.block import APPLICATION_PREFIX, DEPLOYMENT_NAME, RoutingCard
 from deployments.pool.ejection import Ejection
 from deployments.pool.load import LoadMeter
+from deployments.pool.replicas import num_serving, states
 from deployments.pool.starts import StartTimes
 from router.capacity import is_full
 from router.errors import InvalidInputError
@@ -26,6 +27,8 @@ from router.records import Capacity, Pool, Refusal, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from deployments.pool.router_watch import RouterWatch
 
 logger = logging.getLogger("pointsman.pool")
 
@@ -121,18 +124,16 @@ def _replica_state(application: dict[str, Any]) -> tuple[Refusal | None, int]:
         return (
             Refusal.STARTING if application.get("status") == "DEPLOYING" else Refusal.NO_REPLICA
         ), 0
-    states = [replica.get("state") for replica in deployment.get("replicas") or []]
-    # A controller that was restarted has not asked them yet; they serve all the while.
-    num_running = states.count("RUNNING") + states.count("RECOVERING")
+    num_running = num_serving(deployment)
     if application.get("status") == "DELETING":
         return Refusal.DRAINING, num_running
     if deployment.get("target_num_replicas", 1) == 0:
-        return (Refusal.DRAINING if states else Refusal.COLD), num_running
+        return (Refusal.DRAINING if deployment.get("replicas") else Refusal.COLD), num_running
     if num_running:
         return None, num_running
     # Between zero and the first replica there is a moment with neither.
     is_upscaling = deployment.get("status") == "UPSCALING"
-    if is_upscaling or "STARTING" in states or "UPDATING" in states:
+    if is_upscaling or not {"STARTING", "UPDATING"}.isdisjoint(states(deployment)):
         return Refusal.STARTING, 0
     return Refusal.NO_REPLICA, 0
 
@@ -194,6 +195,7 @@ class PoolWatcher:
         period_s: Seconds between polls.
         ejection: Tells who is ejected; nobody when None.
         load: Tells what is under way; nothing when None.
+        router: Is shown the same status.
     """
 
     def __init__(
@@ -203,8 +205,10 @@ class PoolWatcher:
         period_s: float = 1.0,
         ejection: Ejection | None = None,
         load: LoadMeter | None = None,
+        router: RouterWatch | None = None,
     ) -> None:
         """Start with an empty pool."""
+        self._router = router
         self._ejection = ejection or Ejection()
         self._load = load or LoadMeter()
         self._starts = StartTimes()
@@ -294,6 +298,8 @@ class PoolWatcher:
                 raise ValueError("Serve tells of no application")  # noqa: TRY301 - a failed poll like any other
             pool, faults = read_pool(details, seen_at_s=now_s)
             self._starts.look(replica_states(details), now_s)
+            if self._router is not None:
+                self._router.look(details, now_s)
         # The last two: JSON of another shape, which must not end the watch.
         except (httpx.HTTPError, ValueError, LookupError, AttributeError, TypeError) as error:
             self.num_failures += 1

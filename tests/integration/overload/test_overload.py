@@ -193,6 +193,22 @@ def test_without_a_router_the_default_candidate_answers(system, does):
     assert response.json()["pointsman"]["policy"] == "fallback"
 
 
+def test_a_router_that_was_killed_decides_again_once_it_runs(system):
+    """Until then the default candidate answers, and nobody learns of it."""
+    system.tell(router="die")
+    assert system.ask().headers["x-pointsman-candidate"] == "c"
+    system.tell()
+    until_s, slowest_s, headers = time.monotonic() + 60, 0.0, {}
+    while headers.get("x-pointsman-router-version") != "stand-in":
+        begun_s = time.monotonic()
+        assert begun_s < until_s
+        headers = system.ask().raise_for_status().headers
+        slowest_s = max(slowest_s, time.monotonic() - begun_s)
+        time.sleep(0.05)
+    MEASURED.info("slowest_s %.4g", slowest_s)
+    assert slowest_s < 1.5
+
+
 def test_a_broken_stream_tells_one_error_and_is_not_retried(system):
     """It is logged as truncated; nobody else was asked."""
     system.tell(a="cut")

@@ -6,6 +6,7 @@ from math import inf, nan
 import pytest
 
 from deployments.fail_open import (
+    RouterGoneError,
     RouterRestsError,
     UnsoundDecisionError,
     check_decision,
@@ -66,6 +67,7 @@ def test_a_decision_on_no_number_is_refused(changes):
     [
         (UnsoundDecisionError("x"), "unsound"),
         (RouterRestsError("x"), "rests"),
+        (RouterGoneError("x"), "gone"),
         (TimeoutError(), "hung"),
         (NoRouterError("x"), "no_version"),
         (ZeroDivisionError(), "raised"),

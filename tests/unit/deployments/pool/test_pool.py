@@ -12,6 +12,7 @@ import pytest
 from deployments.pool.ejection import Ejection, EjectionRules
 from deployments.pool.load import LoadMeter
 from deployments.pool.pool import PoolWatcher, describe, is_start, read_pool, replica_states
+from deployments.pool.router_watch import RouterWatch
 from router.records import Refusal
 
 CARD = {
@@ -75,6 +76,12 @@ def test_replicas_that_a_new_controller_has_not_asked_yet_serve():
     """It was killed and restarted; they noticed nothing."""
     standing = read_one(application("RECOVERING", "RECOVERING", target=2))
     assert (standing.refusal, standing.num_running) == (None, 2)
+
+
+def test_replicas_serve_until_others_run_on_a_node_that_stays():
+    """Serve moves them off a node that is drained, and routes to them meanwhile."""
+    standing = read_one(application("PENDING_MIGRATION", "STARTING"))
+    assert (standing.refusal, standing.num_running) == (None, 1)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +236,20 @@ async def test_a_failed_look_keeps_the_pool_and_lets_it_age(watcher, status, cod
     status.say(details())
     await watcher.refresh()
     assert watcher.pool.standings == ()
+
+
+async def test_the_router_is_watched_by_the_same_look(status):
+    """Serve is asked once for both."""
+    watch = RouterWatch("router")
+    with serving(status) as url:
+        watcher = PoolWatcher(url, router=watch)
+        seen = details(small=application("RUNNING"))
+        seen["applications"]["router"]["deployments"] = {"router": {"replicas": []}}
+        status.say(seen)
+        await watcher.refresh()
+        await watcher._client.aclose()
+    assert watch.is_gone(time.monotonic())
+    assert len(status.paths) == 1
 
 
 async def test_a_server_that_is_gone_keeps_the_pool(status):
