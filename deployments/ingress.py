@@ -25,7 +25,7 @@ from deployments.dispatching.retry_budget import RetryBudget, RetryRules
 from deployments.door import Door
 from deployments.exchange import Exchange
 from deployments.media import MediaFetcher, MediaLimits
-from deployments.metrics import RequestMetrics
+from deployments.metrics import LogMetrics, RequestMetrics
 from deployments.pool.ejection import Ejection, EjectionRules
 from deployments.pool.load import LoadMeter
 from deployments.pool.pool import PoolWatcher, describe, is_start
@@ -86,6 +86,7 @@ class Ingress:
             features_share=settings.pinned_features_share,
             spool=settings.outcome_log_spool,
             max_spool_bytes=settings.outcome_log_spool_bytes,
+            on_counts=LogMetrics().show,
         )
         loop = asyncio.get_event_loop()
         parts = (self._watcher, self._recorder, self._waker)

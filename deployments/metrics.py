@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter as Counts
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from deployments.fail_open import reason_of
 from router.records import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deployments.exchange import Exchange
     from monitoring.outcome import Status
     from router.errors import NoCandidateError
@@ -76,6 +79,18 @@ class RequestMetrics:
             boundaries=LATENCY_BOUNDS_S,
             tag_keys=("candidate",),
         )
+        self._first_token = Histogram(
+            "pointsman_time_to_first_token_seconds",
+            description="From arrival to the first byte of the answer.",
+            boundaries=LATENCY_BOUNDS_S,
+            tag_keys=("candidate",),
+        )
+        self._decide = Histogram(
+            "pointsman_decide_seconds",
+            description="From the pictures' arrival to the decision, features included.",
+            boundaries=LATENCY_BOUNDS_S,
+            tag_keys=("policy",),
+        )
 
     def refused(self, error: Exception) -> None:
         """Count a request that was not even decided."""
@@ -111,6 +126,11 @@ class RequestMetrics:
         tags = {"status": status.value, "policy": policy, "candidate": candidate}
         self._requests.inc(tags=tags)
         self._latency.observe(max(exchange.elapsed_s(), 1e-6), tags={"candidate": candidate})
+        timing = exchange.timing
+        if timing.time_to_first_token_s:
+            self._first_token.observe(timing.time_to_first_token_s, tags={"candidate": candidate})
+        if timing.decide_s:
+            self._decide.observe(timing.decide_s, tags={"policy": policy})
         if exchange.usage and exchange.usage.cost_usd > 0:
             self._cost.inc(exchange.usage.cost_usd, tags={"candidate": candidate})
 
@@ -161,6 +181,51 @@ class CapacityMetrics:
     def pool_age(self, age_s: float) -> None:
         """Show how old the pool is."""
         self._pool_age.set(age_s)
+
+
+class LogMetrics:
+    """What became of the rows that one ingress replica had for the outcome log."""
+
+    def __init__(self) -> None:
+        """Register the metrics."""
+        self._rows = Counter(
+            "pointsman_log_rows_total",
+            description="Rows by what became of them; a row is spooled, then written.",
+            tag_keys=("table", "result"),
+        )
+        self._retries = Counter(
+            "pointsman_log_retries_total",
+            description="Tries to commit a segment that failed.",
+            tag_keys=("table",),
+        )
+        self._written = Counter(
+            "pointsman_log_written_bytes_total",
+            description="Bytes of committed segments.",
+            tag_keys=("table",),
+        )
+        self._waiting = Gauge(
+            "pointsman_log_waiting_bytes",
+            description="Bytes in the spool, on their way into the log.",
+            tag_keys=("table",),
+        )
+        self._shown: Counts[tuple[str, str]] = Counts()
+
+    def show(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Show what became of each table's rows since the start; see ``log_counts``."""
+        for table, of_table in counts.items():
+            tags = {"table": table}
+            for name, total in of_table.items():
+                more, self._shown[table, name] = total - self._shown[table, name], total
+                if name == "waiting_bytes":
+                    self._waiting.set(total, tags=tags)
+                elif not more:  # which Ray's counters refuse
+                    continue
+                elif name == "retries":
+                    self._retries.inc(more, tags=tags)
+                elif name == "bytes":
+                    self._written.inc(more, tags=tags)
+                else:
+                    self._rows.inc(more, tags=tags | {"result": name})
 
 
 class DecisionMetrics:

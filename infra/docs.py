@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra import metric_table
 from infra.measured import headlines, index
 
 if TYPE_CHECKING:
@@ -35,13 +36,9 @@ PLAIN_FOLDERS = {
     "docs": "How it is built, and why: architecture, modules, decisions.",
     "docs/evidence": "What was measured for each acceptance line, by which command, on what.",
     "docs/decisions": "One page for each decision: context, alternatives, consequences.",
-    "infra/grafana": "Dashboards over the metric table.",
-    "infra/kubernetes": "Manifests for KubeRay: a RayService for serving, a RayJob for learning.",
     "infra/locks": "Every package with its version and hashes, for CPU and for GPU hosts.",
-    "infra/prometheus": "What is scraped, and the alert rules.",
     "infra/serve": "Serve configs, one block for each candidate: the file that an operator edits.",
     "tests": "The proof, by kind.",
-    "tests/benchmarks": "Latency of the decision, and the published benchmark protocols.",
     "tests/contract": "One suite over every implementation of a protocol.",
     "tests/e2e": "The closed loop on a running platform.",
     "tests/integration": "Real Ray, MLflow and object storage.",
@@ -142,6 +139,11 @@ def module_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def metrics() -> str:
+    """Return the tables of what the metric endpoint tells."""
+    return metric_table.table(ROOT / "deployments" / "metrics.py")
+
+
 def replace_part(text: str, name: str, body: str) -> str:
     """Return a document with one generated part renewed."""
     mark = MARK.format(name=name)
@@ -161,6 +163,7 @@ def renewed() -> dict[Path, str]:
         "docs/architecture.md": {"steps": steps},
         "docs/modules.md": {"modules": module_table},
         "docs/evidence/README.md": {"measured": index},
+        "docs/operating.md": {"metrics": metrics},
     }
     result = {}
     for name, makers in parts.items():

@@ -56,9 +56,10 @@ class OutcomeRecorder:
         spool: Local folder of rows that are not in the log yet; ``<root>/.spool`` if None.
         max_spool_bytes: Most that may lie there of outcomes, and of labels. Beyond it the oldest
             outcomes are dropped; labels, which were acknowledged, never are: new ones are refused.
+        on_counts: Shown ``log_counts`` after each try to commit.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each setting of the log
         self,
         root: str | Path,
         *,
@@ -67,8 +68,10 @@ class OutcomeRecorder:
         features_share: float = SHARE,
         spool: Path | None = None,
         max_spool_bytes: int = 1 << 30,
+        on_counts: Callable[[dict[str, dict[str, int]]], None] = lambda _: None,
     ) -> None:
         """Open nothing yet."""
+        self._on_counts = on_counts
         writer = f"{socket.gethostname()}-{os.getpid()}"
         self._root = root
         self._flush_s = flush_s
@@ -211,7 +214,10 @@ class OutcomeRecorder:
 
     def log_counts(self) -> dict[str, dict[str, int]]:
         """Return what became of the rows of each table, in rows and bytes since the start."""
-        return {"outcomes": self._outcomes.counts(), "labels": self._labels.counts()}
+        return {
+            "outcomes": self._outcomes.counts() | {"without_features": self._num_without_features},
+            "labels": self._labels.counts(),
+        }
 
     async def run(self) -> None:
         """Bring rows to disk as they come, and commit segments forever. Cancel the task to stop.
@@ -226,6 +232,7 @@ class OutcomeRecorder:
                 is_committed = await asyncio.get_running_loop().run_in_executor(
                     self._shipper, self._flush
                 )
+                self._on_counts(self.log_counts())
                 pause_s = self._flush_s if is_committed else min(2 * pause_s, _MAX_PAUSE_S)
         finally:
             for writer in (self._outcomes, self._labels):

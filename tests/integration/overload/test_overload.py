@@ -11,7 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import ray
 from own_serve import own_serve
+from prometheus_client.parser import text_string_to_metric_families
+
+from infra.metric_table import metrics
 
 pytestmark = pytest.mark.ray
 
@@ -20,6 +24,12 @@ ROOT = HERE.parents[2]
 MEASURED = logging.getLogger("pointsman.measured")
 CARD = {"price": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0}, "context_window": 9999,
         "modalities": ["text", "image"], "max_images": 2}  # fmt: skip
+MUST_TELL = tuple(
+    f"ray_pointsman_{name}"
+    for name in ("requests_", "refused_", "router_", "dispatch_", "log_rows", "decide_", "time_to")
+)
+BY_THE_ROUTER = {"ray_pointsman_router_swaps_total"}
+"""Which is a stand-in here."""
 PICTURE = "data:image/png;base64," + "A" * 4_000_000
 
 
@@ -321,3 +331,36 @@ def test_under_total_failure_the_retries_stay_within_the_budget(system):
     MEASURED.info("attempts_for_60_requests %.4g", num_attempts)
     assert all(status == 503 for status in statuses)
     assert 60 <= num_attempts <= 1.2 * 60 + 1.0 * (took_s + 10.0)
+
+
+def test_the_metric_endpoint_tells_what_happened(system):
+    """Under the names, kinds and labels of the operators' table, ten seconds later at most."""
+    system.tell(a="fail", router="nan")
+    assert system.ask().status_code == 200
+    assert system.ask(messages=[]).status_code == 400
+    known = {one.name: one for one in metrics(ROOT / "deployments" / "metrics.py")}
+    wanted = {name for name in known if name.startswith(MUST_TELL)} - BY_THE_ROUTER
+    until_s, told = time.monotonic() + 60, {}
+    while not wanted <= told.keys():
+        assert time.monotonic() < until_s, wanted - told.keys()
+        time.sleep(1.0)
+        told = scraped()
+    assert told.keys() <= known.keys()
+    for name, family in told.items():
+        assert family.type == known[name].kind, name
+        for sample in family.samples:
+            assert set(known[name].tags) <= sample.labels.keys(), name
+
+
+def scraped():
+    """Return what Ray's metric endpoint tells of Pointsman, by name."""
+    node = ray.nodes()[0]
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    text = httpx.get(url, timeout=30, trust_env=False).text
+    families = text_string_to_metric_families(text)
+    return {
+        # The parser takes the suffix of a counter for its kind.
+        f"{one.name}_total" if one.type == "counter" else one.name: one
+        for one in families
+        if one.name.startswith("ray_pointsman_")
+    }
