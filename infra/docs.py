@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra import metric_table
+from infra import alert_table, metric_table
+from infra.grafana import dashboard
 from infra.measured import headlines, index
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ PLAIN_FOLDERS = {
     "docs/evidence": "What was measured for each acceptance line, by which command, on what.",
     "docs/decisions": "One page for each decision: context, alternatives, consequences.",
     "infra/locks": "Every package with its version and hashes, for CPU and for GPU hosts.",
+    "infra/prometheus": "What is scraped, and the alert rules.",
     "infra/serve": "Serve configs, one block for each candidate: the file that an operator edits.",
     "tests": "The proof, by kind.",
     "tests/contract": "One suite over every implementation of a protocol.",
@@ -144,6 +146,11 @@ def metrics() -> str:
     return metric_table.table(ROOT / "deployments" / "metrics.py")
 
 
+def alerts() -> str:
+    """Return the table of alerts."""
+    return alert_table.table(ROOT / "infra" / "prometheus" / "alerts.yaml")
+
+
 def replace_part(text: str, name: str, body: str) -> str:
     """Return a document with one generated part renewed."""
     mark = MARK.format(name=name)
@@ -157,13 +164,13 @@ def replace_part(text: str, name: str, body: str) -> str:
 
 
 def renewed() -> dict[Path, str]:
-    """Return each document that holds a generated part, as it should read."""
+    """Return each file that is generated, or in part, as it should read."""
     parts: dict[str, dict[str, Callable[[], str]]] = {
         "README.md": {"measured": headlines, "tree": tree},
         "docs/architecture.md": {"steps": steps},
         "docs/modules.md": {"modules": module_table},
         "docs/evidence/README.md": {"measured": index},
-        "docs/operating.md": {"metrics": metrics},
+        "docs/operating.md": {"alerts": alerts, "metrics": metrics},
     }
     result = {}
     for name, makers in parts.items():
@@ -171,6 +178,7 @@ def renewed() -> dict[Path, str]:
         for part, maker in makers.items():
             text = replace_part(text, part, maker())
         result[ROOT / name] = text
+    result[ROOT / "infra/grafana/pointsman.json"] = dashboard.text()
     return result
 
 
@@ -195,7 +203,11 @@ def faults() -> list[str]:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     found = [fault for document in documents() for fault in broken_references(document, targets)]
     try:
-        stale = [path for path, text in renewed().items() if path.read_text() != text]
+        stale = [
+            path
+            for path, text in renewed().items()
+            if not path.exists() or path.read_text() != text
+        ]
     except DocsError as error:
         return [*found, str(error)]
     if NO_MODULE in (ROOT / "docs/architecture.md").read_text():

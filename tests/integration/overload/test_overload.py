@@ -7,134 +7,22 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
-import ray
-from own_serve import own_serve
-from prometheus_client.parser import text_string_to_metric_families
-
-from infra.metric_table import metrics
+from told_system import running
 
 pytestmark = pytest.mark.ray
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[2]
 MEASURED = logging.getLogger("pointsman.measured")
-CARD = {"price": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0}, "context_window": 9999,
-        "modalities": ["text", "image"], "max_images": 2}  # fmt: skip
-MUST_TELL = tuple(
-    f"ray_pointsman_{name}"
-    for name in ("requests_", "refused_", "router_", "dispatch_", "log_rows", "decide_", "time_to")
-)
-BY_THE_ROUTER = {"ray_pointsman_router_swaps_total"}
-"""Which is a stand-in here."""
 PICTURE = "data:image/png;base64," + "A" * 4_000_000
-
-
-def config(folder, port, api):
-    """Return the Serve config: the ingress and three candidates."""
-    env = {"env_vars": {"PYTHONPATH": f"{ROOT}:{HERE}"}}
-    router = {
-        "name": "router",
-        "route_prefix": "/",
-        "import_path": "stand_ins:build_router",
-        "runtime_env": env,
-        "args": {
-            "folder": str(folder),
-            "registry_uri": "none",
-            "outcome_log": str(folder / "outcomes"),
-            "encoders": "none",
-            "serve_api": api,
-            "pool_poll_s": 0.2,
-            "default_candidate": "c",
-            "deadline_s": 4.0,
-            "decide_timeout_s": 0.5,
-            "stall_s": 2.0,
-            "eject_s": 2.0,
-            "max_in_flight": 10,
-            "max_in_flight_per_key": 8,
-        },
-    }
-    candidates = [
-        {
-            "name": f"candidate-{name}",
-            "route_prefix": None,
-            "import_path": "stand_ins:build_candidate",
-            "runtime_env": env,
-            "args": {"id": name, "folder": str(folder)},
-            "deployments": [{"name": "candidate", "user_config": CARD}],
-        }
-        for name in "abc"
-    ]
-    return {
-        "proxy_location": "HeadOnly",
-        "http_options": {"host": "127.0.0.1", "port": port},
-        "applications": [router, *candidates],
-    }
-
-
-class System:
-    """A running system, and the files by which its parts are told what to do."""
-
-    def __init__(self, url, folder):
-        """Remember both."""
-        self.url, self._folder = url, folder
-        self.client = httpx.Client(base_url=url, timeout=30, trust_env=False)
-
-    def tell(self, **modes):
-        """Set the modes named, and all others to ``ok``."""
-        for name in ("a", "b", "c", "router"):
-            (self._folder / f"{name}.mode").write_text(modes.get(name, "ok"))
-
-    def ask(self, *, headers=None, **fields):
-        """Send one question."""
-        body = {"model": "auto", "messages": [{"role": "user", "content": "What?"}]}
-        return self.client.post("/v1/chat/completions", json=body | fields, headers=headers or {})
-
-    def noted(self, name, what):
-        """Return when a candidate noted something, on the wall clock."""
-        path = self._folder / f"{name}.log"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [float(line.split()[1]) for line in lines if line.startswith(what)]
-
-    def await_noted(self, name, what, *, than, within_s):
-        """Wait until more was noted than before; return when, on the wall clock."""
-        until_s = time.monotonic() + within_s
-        while len(self.noted(name, what)) <= than:
-            assert time.monotonic() < until_s
-            time.sleep(0.02)
-        return self.noted(name, what)[-1]
-
-    def settle(self):
-        """Make all well and wait until nobody is ejected."""
-        self.tell()
-        until_s, was_well = time.monotonic() + 30, False
-        while time.monotonic() < until_s:
-            ready = self.client.get("/readyz").json()
-            is_well = set(ready["candidates"].values()) == {"available"}
-            if is_well and was_well and not ready["in_flight"]:
-                return
-            # An ejected candidate is readmitted by the request that is let through: when its time
-            # is up it is available, but still on trial.
-            self.ask()
-            was_well = is_well
-            time.sleep(0.0 if is_well else 0.2)
-        raise AssertionError(f"not settled: {ready}")
 
 
 @pytest.fixture(scope="module")
 def started():
-    """Run Ray and Serve of this test's own."""
-
-    def is_ready(body):
-        return list(body["candidates"].values()) == ["available"] * 3
-
-    with own_serve(config, is_ready=is_ready) as (url, folder):
-        one = System(url, folder)
+    """Run the system once for all tests."""
+    with running() as one:
         yield one
-        one.client.close()
 
 
 @pytest.fixture
@@ -331,36 +219,3 @@ def test_under_total_failure_the_retries_stay_within_the_budget(system):
     MEASURED.info("attempts_for_60_requests %.4g", num_attempts)
     assert all(status == 503 for status in statuses)
     assert 60 <= num_attempts <= 1.2 * 60 + 1.0 * (took_s + 10.0)
-
-
-def test_the_metric_endpoint_tells_what_happened(system):
-    """Under the names, kinds and labels of the operators' table, ten seconds later at most."""
-    system.tell(a="fail", router="nan")
-    assert system.ask().status_code == 200
-    assert system.ask(messages=[]).status_code == 400
-    known = {one.name: one for one in metrics(ROOT / "deployments" / "metrics.py")}
-    wanted = {name for name in known if name.startswith(MUST_TELL)} - BY_THE_ROUTER
-    until_s, told = time.monotonic() + 60, {}
-    while not wanted <= told.keys():
-        assert time.monotonic() < until_s, wanted - told.keys()
-        time.sleep(1.0)
-        told = scraped()
-    assert told.keys() <= known.keys()
-    for name, family in told.items():
-        assert family.type == known[name].kind, name
-        for sample in family.samples:
-            assert set(known[name].tags) <= sample.labels.keys(), name
-
-
-def scraped():
-    """Return what Ray's metric endpoint tells of Pointsman, by name."""
-    node = ray.nodes()[0]
-    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    text = httpx.get(url, timeout=30, trust_env=False).text
-    families = text_string_to_metric_families(text)
-    return {
-        # The parser takes the suffix of a counter for its kind.
-        f"{one.name}_total" if one.type == "counter" else one.name: one
-        for one in families
-        if one.name.startswith("ray_pointsman_")
-    }

@@ -1,0 +1,1 @@
+"""The dashboard for Grafana, made from a list of its panels."""
