@@ -233,7 +233,8 @@ def lines(result: dict[str, Any]) -> list[Entry]:
     """Return the lines of D5."""
     success = 1 - result["num_failed"] / result["num_requests"]
     slopes = {role: one for role, one in result["slopes"].items() if role in OURS}
-    rss = sum(one["rss_mb_per_min"] for one in slopes.values())
+    # One that shrinks is no excuse for the other.
+    rss = sum(max(0.0, one["rss_mb_per_min"]) for one in slopes.values())
     counts = max(one[key] for one in slopes.values() for key in ("fds_per_min", "threads_per_min"))
     settled_s = result["settled_s"]
     minutes = f"{result['minutes']:g} minutes"
