@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from deployments.candidates.block import (
 )
 from deployments.candidates.fault import engine_failure
 from deployments.candidates.hold import Holdable
+from deployments.candidates.warm_up import warm_up_bodies
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,6 +43,9 @@ MAX_ONGOING_REQUESTS = 64
 """Requests a replica works on at once. With Serve's own default, hundreds of concurrent calls
 queue in the replica instead of at the caller, where they could go elsewhere."""
 
+WARM_UP_S = 120.0
+"""Longest that a fresh engine may take for one question."""
+
 
 class VLLMCandidate(Holdable, LLMServer):
     """An ``LLMServer`` that takes OpenAI bodies as they are and yields text events.
@@ -47,6 +53,8 @@ class VLLMCandidate(Holdable, LLMServer):
     The caller therefore needs neither vLLM nor torch: without them the ingress's process is
     about 0.6 GB smaller.
     """
+
+    _is_warm = False
 
     async def complete(self, body: dict[str, Any]) -> AsyncIterator[str]:
         """Answer one chat completion.
@@ -72,9 +80,24 @@ class VLLMCandidate(Holdable, LLMServer):
             logger.exception("%s failed", body.get("model"))
             yield engine_failure(error, is_stream=is_stream)
 
-    def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Check the routing card; the engine itself has no use for it."""
-        RoutingCard.model_validate(user_config)
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Check the routing card; a fresh engine answers some questions before it takes others."""
+        card = RoutingCard.model_validate(user_config)
+        if not self._is_warm:
+            self._is_warm = True
+            await self._warm_up(card)
+
+    async def _warm_up(self, card: RoutingCard) -> None:
+        """Ask what makes an engine compile; a question that it cannot answer stops no start."""
+        began_s = time.monotonic()
+        for body in warm_up_bodies(self._llm_config.model_id, card.modalities):
+            try:
+                async with asyncio.timeout(WARM_UP_S):
+                    async for _ in self.complete(body):
+                        pass
+            except TimeoutError:
+                logger.warning("the engine took more than %.0f s to warm up", WARM_UP_S)
+        logger.info("warm after %.1f s", time.monotonic() - began_s)
 
 
 def _refusal(error: ValidationError, *, is_stream: bool) -> str:
