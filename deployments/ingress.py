@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from ray import serve
 
+from deployments import console
 from deployments.admission import Admission
 from deployments.decider import Decider
 from deployments.dispatching.dispatch import Dispatcher
@@ -34,6 +35,7 @@ from deployments.protocol import (
     annotate,
     models_list,
     parse_chat_request,
+    parse_limit,
     response_headers,
 )
 from deployments.recording.labels import parse_labels
@@ -195,6 +197,16 @@ class Ingress:
 
         return await self._within_the_door(request, describe_decision)
 
+    @http.get("/v1/decisions")
+    async def decisions(self, request: Request) -> Response:
+        """Return the receipts of this replica's latest requests, the last first."""
+        try:
+            limit = parse_limit(request.query_params.get("limit"))
+        except PointsmanError as error:
+            return error_response(error)
+        rows = self._recorder.latest(limit)
+        return Response(b'{"object":"list","data":%s}' % rows, media_type="application/json")
+
     @http.get("/v1/decisions/{decision_id}")
     async def decision(self, decision_id: str) -> Response:
         """Return the receipt of a past request."""
@@ -226,6 +238,12 @@ class Ingress:
     async def models(self) -> Response:
         """List ``auto`` and the pool."""
         return JSONResponse(models_list(self._watcher.pool.candidates, self._created))
+
+    @http.get("/console")
+    @http.get("/console/{name}")
+    async def console(self, name: str = "") -> Response:
+        """Return the operator's page and what it loads."""
+        return console.page(name)
 
     @http.get("/healthz")
     async def healthz(self) -> Response:

@@ -4,6 +4,7 @@ from deployments.protocol.body import parse_object
 from deployments.protocol.call import AUTO, ChatCall, parse_chat_request
 from deployments.protocol.errors import ErrorReply, error_reply
 from deployments.protocol.messages import ImageRef
+from deployments.protocol.query import parse_limit
 from deployments.protocol.reply import Receipt, annotate, models_list, response_headers
 from deployments.protocol.routing import RoutingFields
 from deployments.protocol.sse import (
@@ -31,6 +32,7 @@ __all__ = [
     "event",
     "models_list",
     "parse_chat_request",
+    "parse_limit",
     "parse_object",
     "read_events",
     "response_headers",

@@ -9,6 +9,7 @@ import os
 import socket
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -172,6 +173,10 @@ class OutcomeRecorder:
             filters=pc.field("decision_id") == decision_id,
         ).to_pylist()
         return _plain(rows[0]) if rows else None
+
+    def latest(self, limit: int) -> bytes:
+        """Return the receipts of this process's latest requests as a JSON list, the last first."""
+        return b"[%s]" % b",".join(islice(reversed(self._recent.values()), limit))
 
     @staticmethod
     def describe(decision: Decision) -> dict[str, Any]:

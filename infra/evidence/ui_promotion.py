@@ -86,7 +86,7 @@ def promote_in_ui(
     """
     if alias_version(mlflow_uri, model, alias) == version:
         raise ValueError(f"version {version} has the alias {alias} already; name another version")
-    with _page() as page:
+    with browser_page() as page:
         opened_s = time.monotonic()
         page.goto(f"{mlflow_uri}/#/models/{quote(model, safe='')}")
         aliases = _aliases_cell(page, version)
@@ -108,8 +108,12 @@ def promote_in_ui(
 
 
 @contextmanager
-def _page() -> Iterator[Page]:
-    """Yield a page of a headless browser with a new, empty profile."""
+def browser_page() -> Iterator[Page]:
+    """Yield a page of a headless browser with a new, empty profile.
+
+    Raises:
+        BrowserMissingError: If no Chromium is installed.
+    """
     path = browser_path()
     if path is None:
         raise BrowserMissingError(

@@ -74,6 +74,20 @@ async def written(one, root):
     return read_table(root, "outcomes").to_pylist()
 
 
+async def test_the_latest_receipts_come_last_first(tmp_path):
+    """As many as there are, or as are asked for."""
+    one = recorder(tmp_path, no_features)
+    assert json.loads(one.latest(5)) == []
+    for number in range(3):
+        decision = dataclasses.replace(ROUTED, decision_id=f"d{number}")
+        one.add_outcome(exchange(), Status.OK, decision)
+    assert [row["decision_id"] for row in json.loads(one.latest(2))] == ["d2", "d1"]
+    rows = json.loads(one.latest(5))
+    assert [row["decision_id"] for row in rows] == ["d2", "d1", "d0"]
+    assert rows[0]["quality_means"] == [0.5, None]
+    assert "features" not in rows[0]
+
+
 async def test_a_routed_outcome_is_written_as_it_is(tmp_path):
     """Its features came with the decision."""
     one = recorder(tmp_path, no_features)

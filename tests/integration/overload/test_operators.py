@@ -1,4 +1,4 @@
-"""Ray's metric endpoint as operators see it, and a real Prometheus that scrapes it."""
+"""What operators see: Ray's metric endpoint, a real Prometheus, the console in a browser."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 import ray
 import yaml
 from own_serve import free_port
+from playwright.sync_api import expect
 from prometheus_client.parser import text_string_to_metric_families
 from told_system import ROOT, running
 
+from infra.evidence.ui_promotion import browser_page, browser_path
 from infra.grafana.dashboard import expressions
 from infra.metric_table import metrics
 
@@ -160,3 +162,42 @@ def test_prometheus_answers_the_dashboard_and_watches_the_rules(system, tmp_path
     }
     silent = [one for one, found in series.items() if is_told[one] and not found]
     assert silent == []
+
+
+@pytest.mark.skipif(browser_path() is None, reason="no Chromium is installed")
+def test_the_console_shows_who_may_answer_and_why_one_was_chosen(system):
+    """In a real browser; what candidates say of themselves runs nowhere."""
+    system.tell()
+    assert system.ask().headers["x-pointsman-candidate"]
+    with browser_page() as page:
+        complaints = []
+        page.on("console", lambda one: complaints.append(one.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(f"{system.url}/console")
+        expect(page.locator("#state")).to_have_text("answers questions")
+        expect(page.locator("#facts")).to_contain_text("stand-in")
+        candidates = page.locator("#candidates tbody tr")
+        expect(candidates).to_have_count(3)
+        expect(candidates.nth(1)).to_contain_text("b")
+        latest = page.locator("#decisions tbody tr").first
+        expect(latest).to_contain_text("ok")
+        latest.click()
+        predictions = page.locator("#predictions tbody tr")
+        expect(predictions).to_have_count(3)
+        expect(page.locator("#predictions tr.chosen")).to_have_count(1)
+        expect(page.locator("#attempts tbody tr").first).not_to_be_empty()
+        expect(page.locator("#decision-id")).to_contain_text("dec_")
+        asked = system.ask().headers["x-pointsman-decision-id"]
+        expect(latest).to_have_attribute("data-decision", asked)
+        assert complaints == []
+
+
+def test_the_latest_decisions_are_listed(system):
+    """The last first, as many as are asked for."""
+    asked = [system.ask().headers["x-pointsman-decision-id"] for _ in range(3)]
+    listed = system.client.get("/v1/decisions?limit=2").json()
+    assert listed["object"] == "list"
+    assert [one["decision_id"] for one in listed["data"]] == asked[:0:-1]
+    refused = system.client.get("/v1/decisions?limit=none")
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "limit"
