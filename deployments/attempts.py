@@ -29,6 +29,10 @@ class CandidateDeadError(CandidateFailedError):
     """One candidate's engine is dead: the next call would fail too."""
 
 
+class CandidateLostError(CandidateDeadError):
+    """One candidate's engine or replica died under the request; Serve starts another."""
+
+
 class CandidateBusyError(CandidateFailedError):
     """One candidate takes nothing more for a while.
 
@@ -49,8 +53,26 @@ class CandidateBusyError(CandidateFailedError):
 
 
 class AllFailedError(PointsmanError):
-    """Every candidate that was tried failed; asking again may succeed."""
+    """Every candidate that was tried failed; asking again may succeed.
 
+    Args:
+        message: What each of them said.
+        lost: Those of them whose replica died or went away.
+    """
+
+    def __init__(self, message: str, lost: frozenset[str] = frozenset()) -> None:
+        """Keep both arguments in ``args`` so that the error survives pickling."""
+        super().__init__(message, lost)
+        self.message = message
+        self.lost = lost
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return self.message
+
+
+LOSSES = (CandidateGoneError, CandidateLostError)
+"""Failures after which a replica of the same candidate may soon answer."""
 
 NEUTRAL = (CandidateBusyError, CandidateGoneError)
 """Failures that say nothing of a candidate's health."""

@@ -3,6 +3,8 @@
 ask the router ──nobody is left──> ask again with whoever would keep the request waiting
       │
       └──fails, hangs, rests or is gone──> the default candidate, counted
+
+A request whose candidates all died under it is decided once more, among those that start.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from typing import TYPE_CHECKING
 from deployments.dispatching.stickiness import Sessions, stay
 from deployments.fail_open import RouterRestsError, check_decision
 from deployments.pool.ejection import Ejection
+from deployments.pool.losses import Losses
 from deployments.question import Question
 from router.errors import NoCandidateError
 from router.route import choose_without_router
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ray.serve.handle import DeploymentHandle
 
     from deployments.exchange import Exchange
@@ -29,6 +34,13 @@ if TYPE_CHECKING:
     from deployments.settings import RouterSettings
     from deployments.waking.waker import Waker
     from router.records import Decision
+
+
+LOSS_CHECK_S = 0.25
+"""Seconds between looks whether Serve has noticed that a replica died."""
+
+NOTICE_S = 30.0
+"""Longest wait for that; Serve took 3 s, and 13 s where its controller had just died too."""
 
 
 class Decider:
@@ -77,6 +89,34 @@ class Decider:
             return await self._anyway(exchange, error)
         finally:
             exchange.timing.decide_s = time.monotonic() - started_s
+
+    async def decide_again(self, exchange: Exchange, lost: Collection[str]) -> Decision | None:
+        """Return a decision for a request that failed with all whom it asked.
+
+        It waits, within its deadline, for a replica that is to start, as it would if it came now.
+
+        Args:
+            exchange: The request.
+            lost: Candidates that it lost to a replica's end.
+
+        Returns:
+            None where that helps nobody: the candidates failed in another way, others are there
+            whom it may not ask any more, or nobody starts in time.
+        """
+        tried = {attempt.candidate_id for attempt in exchange.log.attempts}
+        standings = self._watcher.pool.standings
+        if not lost or any(s.refusal is None and s.candidate.id not in tried for s in standings):
+            return None
+        losses, began_s = Losses.of(tried, lost), time.monotonic()
+        while (left_s := exchange.left_s()) and time.monotonic() - began_s < NOTICE_S:
+            exchange.pool = losses.look(self._watcher.startable(left_s))
+            try:
+                return await self._among(exchange)
+            except NoCandidateError:
+                if not losses.unseen:
+                    return None
+            await asyncio.sleep(LOSS_CHECK_S)
+        return None
 
     def note_answer(self, session: str | None, candidate_id: str) -> None:
         """Remember who answers a session."""

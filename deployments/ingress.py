@@ -18,8 +18,10 @@ from ray import serve
 
 from deployments import console
 from deployments.admission import Admission
+from deployments.attempts import AllFailedError
 from deployments.decider import Decider
 from deployments.dispatching.dispatch import Dispatcher
+from deployments.dispatching.race import RaceEvent
 from deployments.dispatching.relay import Relay
 from deployments.dispatching.replies import EventStream, error_response, not_found, status_of
 from deployments.dispatching.retry_budget import RetryBudget, RetryRules
@@ -165,8 +167,7 @@ class Ingress:
 
     async def _chat(self, exchange: Exchange, visit: Visit) -> Response:
         try:
-            exchange.decision = await self._decider.decide(exchange)
-            answer = await self._dispatch(exchange)
+            answer = await self._answer(exchange)
         except (PointsmanError, ValueError) as error:
             self._close(exchange, status_of(error))
             return error_response(error)
@@ -294,6 +295,21 @@ class Ingress:
         exchange.pictures = await fetch(call.image_refs)
         exchange.timing.media_s = exchange.elapsed_s()
         return exchange
+
+    async def _answer(self, exchange: Exchange) -> Answer:
+        """Decide and dispatch; once more where all whom the request asked died under it."""
+        exchange.decision = await self._decider.decide(exchange)
+        try:
+            return await self._dispatch(exchange)
+        except AllFailedError as error:
+            decision = None
+            if not exchange.call.is_pinned:
+                decision = await self._decider.decide_again(exchange, error.lost)
+            if decision is None:
+                raise
+            self._metrics.dispatched(RaceEvent.DECIDED_AGAIN, decision.choice)
+            exchange.decision = decision
+            return await self._dispatch(exchange)
 
     async def _dispatch(self, exchange: Exchange) -> Answer:
         """Return the first answer of the decision's ranking."""

@@ -49,7 +49,7 @@ class RequestMetrics:
         )
         self._dispatch_events = Counter(
             "pointsman_dispatch_events_total",
-            description="Retries, hedges, ejections, and retries that the budget did not allow.",
+            description="Retries, hedges, ejections, second decisions, retries out of budget.",
             tag_keys=("event", "candidate"),
         )
         self._panics = Counter(

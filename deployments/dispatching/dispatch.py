@@ -13,7 +13,6 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
-from ray.exceptions import RayActorError
 
 from deployments.attempts import (
     NEUTRAL,
@@ -27,6 +26,7 @@ from deployments.attempts import (
     Log,
 )
 from deployments.candidates.block import APPLICATION_PREFIX
+from deployments.dispatching.failures import blame, failure_of, raise_error
 from deployments.dispatching.race import HUNG, SLOW, Doubt, Race, RaceEvent, RaceRules
 from deployments.dispatching.retry_budget import RetryBudget, RetryRules
 from deployments.json_text import read_json
@@ -49,9 +49,6 @@ __all__ = ["AllFailedError", "Answer", "CandidateFailedError", "Dispatcher", "Lo
 
 POOL_CHECK_S = 0.25
 """Seconds between looks whether a candidate that is being waited for still has replicas."""
-
-DEAD_SIGNS = ("EngineDeadError", "EngineCore encountered an issue", "endpoint_unreachable")
-"""Words in a failure that tell of a dead engine: vLLM's, and those of an endpoint's candidate."""
 
 GONE = {Refusal.COLD, Refusal.DRAINING, Refusal.NO_REPLICA}
 """States in which a request that has no answer yet will not get one soon."""
@@ -269,7 +266,7 @@ class Dispatcher:
                 waits_for_start=waits_for_start,
                 has_other=has_other,
             )
-            _raise_error(first)
+            raise_error(first)
         except BaseException as error:
             # Whatever ended the attempt, the candidate must not go on working for nobody.
             if pieces is not None:
@@ -277,7 +274,7 @@ class Dispatcher:
             if isinstance(error, InvalidInputError) or not isinstance(error, Exception):
                 raise
             self._handles.pop(candidate_id, None)
-            raise await _blame(_failure(error), check) from error
+            raise await blame(failure_of(error), check) from error
         return Answer(candidate_id, _chain(first, events), started_s, pieces.cancel)
 
     async def _handle(self, candidate_id: str) -> DeploymentHandle:
@@ -319,29 +316,6 @@ class Dispatcher:
             task.cancel()
 
 
-def _failure(error: Exception) -> CandidateFailedError:
-    """Return what to note of a failed attempt."""
-    if isinstance(error, RayActorError) or any(sign in str(error) for sign in DEAD_SIGNS):
-        return CandidateDeadError(f"{type(error).__name__}: {error}"[:300])
-    if isinstance(error, CandidateFailedError):
-        return error
-    if isinstance(error, StopAsyncIteration):
-        return CandidateFailedError("the candidate sent nothing")
-    return CandidateFailedError(f"{type(error).__name__}: {error}"[:300])
-
-
-async def _blame(
-    failure: CandidateFailedError, check: Callable[[], object] | None
-) -> CandidateFailedError | InvalidInputError:
-    """Return the fault of the request if it has one, else the candidate's failure."""
-    if check is not None and not isinstance(failure, NEUTRAL):
-        try:
-            await asyncio.to_thread(check)
-        except InvalidInputError as fault:
-            return fault
-    return failure
-
-
 async def _whole(pieces: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
     """Yield the one JSON object of an answer that is not streamed."""
     text = "".join([piece async for piece in pieces])
@@ -352,28 +326,6 @@ async def _whole(pieces: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
     if not isinstance(value, dict):
         raise CandidateReplyError("the reply is not a JSON object")
     yield value
-
-
-def _raise_error(event: dict[str, Any]) -> None:
-    """Raise what an OpenAI error object says.
-
-    Raises:
-        InvalidInputError: If the candidate found fault with the request.
-        CandidateBusyError: If the candidate takes nothing more for a while.
-        CandidateFailedError: If the candidate itself failed.
-    """
-    error = event.get("error")
-    if error is None:
-        return
-    message = str(error.get("message", "")) if isinstance(error, dict) else str(error)
-    code = error.get("code") if isinstance(error, dict) else None
-    if isinstance(error, dict) and isinstance(error.get("type"), str):
-        message = f"{error['type']}: {message}" if code != 400 else message  # noqa: PLR2004 - HTTP's bad request
-    if isinstance(error, dict) and code == 429:  # noqa: PLR2004 - too many requests
-        raise CandidateBusyError(message[:300], float(error.get("retry_after_s") or 1.0))
-    if isinstance(code, int) and 400 <= code < 500:  # noqa: PLR2004 - HTTP's client errors
-        raise InvalidInputError(message, str(error.get("param") or ""))
-    raise CandidateFailedError(message[:300])
 
 
 async def _chain(
@@ -388,7 +340,7 @@ async def _chain(
     yield first
     async for event in rest:
         try:
-            _raise_error(event)
+            raise_error(event)
         except (CandidateFailedError, InvalidInputError) as error:
             raise CandidateReplyError(str(error)) from None
         yield event

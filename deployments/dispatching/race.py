@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from deployments.attempts import AllFailedError, CandidateFailedError
+from deployments.attempts import LOSSES, AllFailedError, CandidateFailedError
 from monitoring.outcome import Status
 from router.errors import InvalidInputError
 
@@ -35,6 +35,8 @@ class RaceEvent(StrEnum):
     HEDGE = "hedge"
     BUDGET_SPENT = "budget_spent"
     EJECTED = "ejected"
+    DECIDED_AGAIN = "decided_again"
+    """All whom a request asked died under it, and it was decided once more."""
 
 
 class Doubt(IntEnum):
@@ -116,6 +118,7 @@ class Race:
         self._is_first = True
         self._running: dict[asyncio.Future[Answer], _Running] = {}
         self._was_hedged = False
+        self._lost: set[str] = set()
         self._hung_s = (deadline_s - time.monotonic()) / 2
 
     async def run(self) -> Answer:
@@ -136,7 +139,7 @@ class Race:
             for task, run in self._running.items():
                 self._overtake(task, run, is_beaten=answer is not None)
         failures = "; ".join(f"{a.candidate_id}: {a.error}" for a in self._log.attempts)
-        raise AllFailedError(f"no candidate answered ({failures})")
+        raise AllFailedError(f"no candidate answered ({failures})", frozenset(self._lost))
 
     async def _turn(self) -> Answer | None:
         """Wait until something happens; return an answer if that is what happened."""
@@ -151,6 +154,8 @@ class Race:
                 self._log.add(run.candidate_id, run.started_s, str(error))
                 if isinstance(error, InvalidInputError):
                     raise
+                if isinstance(error, LOSSES):
+                    self._lost.add(run.candidate_id)
         is_idle = not self._running
         if time.monotonic() >= self._deadline_s:
             self._left.clear()

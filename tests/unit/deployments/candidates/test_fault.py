@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deployments.attempts import CandidateBusyError, CandidateDeadError, CandidateFailedError
+from deployments.attempts import CandidateBusyError, CandidateFailedError, CandidateLostError
 from deployments.candidates.fault import (
     Fault,
     FaultKind,
@@ -12,7 +12,8 @@ from deployments.candidates.fault import (
     fault_of,
     told_fault,
 )
-from deployments.dispatching.dispatch import _chain, _failure, _raise_error
+from deployments.dispatching.dispatch import _chain
+from deployments.dispatching.failures import failure_of, raise_error
 from deployments.protocol import read_events
 from router.errors import CandidateReplyError, InvalidInputError
 
@@ -35,7 +36,7 @@ async def test_dispatch_tells_each_kind(kind, stream):
     text = Fault(kind=kind, message="why").text(is_stream=stream)
     (event,) = [e async for e in read_events(pieces(text))] if stream else [json.loads(text)]
     with pytest.raises(KINDS.get(kind, CandidateFailedError), match="why") as caught:
-        _raise_error(event)
+        raise_error(event)
     assert (kind.value in str(caught.value)) is (kind is not FaultKind.BAD_REQUEST)
 
 
@@ -49,15 +50,15 @@ async def test_a_dead_engine_is_told_in_words(stream):
     text = engine_failure(EngineDeadError("see the stack trace"), is_stream=stream)
     (event,) = [e async for e in read_events(pieces(text))] if stream else [json.loads(text)]
     with pytest.raises(CandidateFailedError, match="EngineDeadError: see") as caught:
-        _raise_error(event)
-    assert type(_failure(caught.value)) is CandidateDeadError
+        raise_error(event)
+    assert type(failure_of(caught.value)) is CandidateLostError
 
 
 def test_a_busy_one_says_for_how_long():
     """To the millisecond."""
     fault = Fault(kind=FaultKind.RATE_LIMITED, message="full", retry_after_s=12.3456)
     with pytest.raises(CandidateBusyError) as caught:
-        _raise_error(json.loads(fault.text(is_stream=False)))
+        raise_error(json.loads(fault.text(is_stream=False)))
     assert caught.value.retry_after_s == 12.346
 
 

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from deployments.attempts import AllFailedError, CandidateBusyError, CandidateFailedError, Log
-from deployments.dispatching.dispatch import Dispatcher, _blame
+from deployments.dispatching.dispatch import Dispatcher
+from deployments.dispatching.failures import blame
 from deployments.pool.ejection import Ejection
 from router.candidate import Candidate, Price
 from router.errors import BadImageError
@@ -69,6 +70,6 @@ async def test_with_sound_pictures_the_candidate_failed():
 async def test_a_busy_candidate_looked_at_nothing():
     """So nothing is looked for."""
     busy, failed = CandidateBusyError("full", 1.0), CandidateFailedError("no")
-    assert await _blame(busy, damaged) is busy
-    assert await _blame(failed, None) is failed
-    assert await _blame(failed, sound) is failed
+    assert await blame(busy, damaged) is busy
+    assert await blame(failed, None) is failed
+    assert await blame(failed, sound) is failed

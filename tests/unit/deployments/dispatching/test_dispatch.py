@@ -20,9 +20,9 @@ from deployments.dispatching.dispatch import (
     Dispatcher,
     Log,
     _chain,
-    _raise_error,
     _whole,
 )
+from deployments.dispatching.failures import raise_error
 from router.errors import CandidateReplyError, InvalidInputError
 from router.records import Refusal
 
@@ -46,15 +46,15 @@ async def test_a_reply_that_is_no_object_is_refused(text):
 
 def test_a_completion_is_no_error():
     """Neither without the field nor with a null in it."""
-    _raise_error({"choices": []})
-    _raise_error({"choices": [], "error": None})
+    raise_error({"choices": []})
+    raise_error({"choices": [], "error": None})
 
 
 @pytest.mark.parametrize("param", ["messages.0.content", None])
 def test_a_fault_of_the_request_is_the_users(param):
     """Codes 400 to 499: no other candidate would take it; the field is handed on."""
     with pytest.raises(InvalidInputError, match="too long") as caught:
-        _raise_error({"error": {"message": "too long", "code": 400, "param": param}})
+        raise_error({"error": {"message": "too long", "code": 400, "param": param}})
     assert caught.value.field == (param or "")
 
 
@@ -70,7 +70,7 @@ def test_a_fault_of_the_request_is_the_users(param):
 def test_any_other_error_is_the_candidates(error):
     """Another candidate may do better."""
     with pytest.raises(CandidateFailedError, match="out of memory"):
-        _raise_error({"error": error})
+        raise_error({"error": error})
 
 
 async def test_the_first_event_leads_the_rest():

@@ -13,14 +13,19 @@ from dispatchers import (
 )
 from ray.exceptions import ActorDiedError
 
-from deployments.attempts import CandidateBusyError, CandidateDeadError, CandidateGoneError
+from deployments.attempts import (
+    CandidateBusyError,
+    CandidateDeadError,
+    CandidateGoneError,
+    CandidateLostError,
+)
 from deployments.dispatching import dispatch
 from deployments.dispatching.dispatch import (
     AllFailedError,
     CandidateFailedError,
     Log,
-    _failure,
 )
+from deployments.dispatching.failures import failure_of
 from deployments.dispatching.retry_budget import RetryBudget, RetryRules
 from monitoring.outcome import Status
 from router.errors import InvalidInputError
@@ -94,8 +99,8 @@ async def test_a_user_who_leaves_says_nothing_of_the_candidate(log):
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (ActorDiedError(), CandidateDeadError),
-        (RuntimeError("EngineDeadError: EngineCore encountered an issue."), CandidateDeadError),
+        (ActorDiedError(), CandidateLostError),
+        (RuntimeError("EngineDeadError: EngineCore encountered an issue."), CandidateLostError),
         (CandidateFailedError("endpoint_unreachable: no connection"), CandidateDeadError),
         (RuntimeError("out of memory"), CandidateFailedError),
         (StopAsyncIteration(), CandidateFailedError),
@@ -103,7 +108,7 @@ async def test_a_user_who_leaves_says_nothing_of_the_candidate(log):
 )
 def test_a_dead_engine_is_told_from_a_failure(error, kind):
     """By Ray's exception, vLLM's words or an endpoint's."""
-    assert type(_failure(error)) is kind
+    assert type(failure_of(error)) is kind
 
 
 async def test_who_fails_is_asked_last_even_where_so_many_do_that_nobody_is_masked(log):
