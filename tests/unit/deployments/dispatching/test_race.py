@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.attempts import AllFailedError, Answer, CandidateFailedError, Log
+from deployments.attempts import (
+    AllFailedError,
+    Answer,
+    CandidateFailedError,
+    CandidateGoneError,
+    CandidateLostError,
+    Log,
+)
 from deployments.dispatching.race import HUNG, SLOW, Doubt, Race, RaceEvent, RaceRules
 from deployments.dispatching.retry_budget import RetryBudget, RetryRules
 from router.errors import InvalidInputError
@@ -91,6 +98,15 @@ async def test_without_budget_the_first_failure_is_the_last():
         await run(candidates, ["a", "b"], rules)
     assert candidates.asked == ["a"]
     assert rules.events == [(RaceEvent.BUDGET_SPENT, "")]
+
+
+async def test_the_error_tells_whom_the_request_lost():
+    """Apart from those that failed otherwise: only a lost one may soon answer again."""
+    died, left = CandidateLostError("engine"), CandidateGoneError("no replica")
+    candidates = Candidates(a=(0, died), b=(0, BAD), c=(0, left))
+    with pytest.raises(AllFailedError, match="a: engine; b: broken; c: no replica") as caught:
+        await run(candidates, ["a", "b", "c"])
+    assert caught.value.lost == {"a", "c"}
 
 
 async def test_who_is_masked_by_now_is_asked_last():
