@@ -86,6 +86,13 @@ class Resources:
             for role, lives in self.samples.items()
         }
 
+    def levels(self) -> dict[str, list[dict[str, float]]]:
+        """Return each role's mean levels in the quarters of its longest life, after its start."""
+        return {
+            role: quarters(max(lives.values(), key=lambda life: life[-1].time_s - life[0].time_s))
+            for role, lives in self.samples.items()
+        }
+
     def _run(self) -> None:
         while not self._stop.wait(SAMPLE_EVERY_S):
             for process in services.processes("ray"):
@@ -105,6 +112,19 @@ class Resources:
                 process.num_threads(),
             )
         self.samples[role][process.pid].append(sample)
+
+
+def quarters(life: list[Sample]) -> list[dict[str, float]]:
+    """Return one process's mean levels in each quarter of what follows its warm-up."""
+    told = [s for s in life if s.time_s - life[0].time_s >= WARM_UP_S] or life
+    return [
+        {
+            name: float(np.mean([getattr(told[i], name) for i in part]))
+            for name in ("rss_mb", "num_fds", "num_threads")
+        }
+        for part in np.array_split(np.arange(len(told)), 4)
+        if len(part)
+    ]
 
 
 def slope(lives: Iterable[list[Sample]], name: str) -> float:

@@ -226,6 +226,7 @@ def _result(
         "spared": dict(soak.failed_acts),
         "settled_s": settled_s,
         "slopes": resources.slopes(),
+        "levels": {role: resources.levels().get(role, []) for role in OURS},
     }
 
 
@@ -288,6 +289,14 @@ def section(result: dict[str, Any]) -> str:
             for role, one in result["slopes"].items()
         ),
     )
+    levels = table(
+        ("role", "quarter", "MB", "descriptors", "threads"),
+        (
+            (role, str(n), *(f"{one[k]:.1f}" for k in ("rss_mb", "num_fds", "num_threads")))
+            for role, quarters in result["levels"].items()
+            for n, one in enumerate(quarters, 1)
+        ),
+    )
     errors = ", ".join(f"{n} x {name}" for name, n in result["errors"].items()) or "none"
     return f"""## Soak
 
@@ -304,4 +313,8 @@ Growth is a least-squares slope over each process's life after its first minute.
 was killed begins anew, and its caches fill again.
 
 {held}
+
+Mean levels in each quarter of the longest life: what fills up once is told from what goes on.
+
+{levels}
 """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.evidence.serving.resources import MIN_SAMPLES, WARM_UP_S, Sample, slope
+from infra.evidence.serving.resources import MIN_SAMPLES, WARM_UP_S, Sample, quarters, slope
 
 
 def life(start_s, level_mb, growth_mb_per_s, num=40):
@@ -26,3 +26,14 @@ def test_what_fills_up_at_the_start_does_not_count():
     assert WARM_UP_S >= 60.0
     assert slope([steady], "rss_mb") == pytest.approx(0.0)
     assert slope([life(0.0, 1.0, 1.0, num=MIN_SAMPLES)], "rss_mb") == 0.0
+
+
+def test_the_quarters_of_a_life_tell_a_step_from_a_slope():
+    """Each is a mean, of what follows the warm-up alone."""
+    num = int(WARM_UP_S / 10.0)
+    step = [
+        Sample(10.0 * n, 50.0 if n < num else 300.0, 20, 7 + (n >= 20)) for n in range(num + 40)
+    ]
+    told = quarters(step)
+    assert [one["rss_mb"] for one in told] == [300.0] * 4
+    assert [one["num_threads"] for one in told] == pytest.approx([7.0, 7.6, 8.0, 8.0])
