@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -15,8 +16,16 @@ CARD = {"price": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0}, "conte
         "modalities": ["text", "image"], "max_images": 2}  # fmt: skip
 
 
-def config(folder, port, api):
-    """Return the Serve config: the ingress and three candidates."""
+def config(folder, port, api, *, card=None, **settings):
+    """Return the Serve config: the ingress and three candidates.
+
+    Args:
+        folder: Where modes and notes lie.
+        port: Of the HTTP endpoint.
+        api: Base URL of Ray's dashboard.
+        card: What each routing card has besides.
+        settings: Of the router application, instead of those here.
+    """
     env = {"env_vars": {"PYTHONPATH": f"{ROOT}:{STAND_INS}"}}
     router = {
         "name": "router",
@@ -37,7 +46,8 @@ def config(folder, port, api):
             "eject_s": 2.0,
             "max_in_flight": 10,
             "max_in_flight_per_key": 8,
-        },
+        }
+        | settings,
     }
     candidates = [
         {
@@ -46,7 +56,7 @@ def config(folder, port, api):
             "import_path": "stand_ins:build_candidate",
             "runtime_env": env,
             "args": {"id": name, "folder": str(folder)},
-            "deployments": [{"name": "candidate", "user_config": CARD}],
+            "deployments": [{"name": "candidate", "user_config": CARD | (card or {})}],
         }
         for name in "abc"
     ]
@@ -63,7 +73,7 @@ class System:
     def __init__(self, url, folder):
         """Remember both."""
         self.url, self._folder = url, folder
-        self.client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self.client = httpx.Client(base_url=url, timeout=70, trust_env=False)
 
     def tell(self, **modes):
         """Set the modes named, and all others to ``ok``."""
@@ -107,13 +117,13 @@ class System:
 
 
 @contextmanager
-def running():
-    """Run Ray and Serve of a test module's own; yields the system."""
+def running(**changes):
+    """Run Ray and Serve of a test module's own, with changes to its `config`; yield the system."""
 
     def is_ready(body):
         return list(body["candidates"].values()) == ["available"] * 3
 
-    with own_serve(config, is_ready=is_ready) as (url, folder):
+    with own_serve(partial(config, **changes), is_ready=is_ready) as (url, folder):
         one = System(url, folder)
         yield one
         one.client.close()

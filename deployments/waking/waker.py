@@ -59,15 +59,24 @@ class Waker:
     def note_refused(self, exchange: Exchange, error: NoCandidateError) -> NoCandidateError:
         """Count a request that nobody can answer; return the error with when to ask again."""
         call = exchange.call
-        cold = [
-            name
+        refused = {
+            name: refusal
             for name, refusal in error.refusals.items()
-            if refusal == Refusal.COLD and (not call.is_pinned or name == call.model)
+            if not call.is_pinned or name == call.model
+        }
+        cold = [name for name, refusal in refused.items() if refusal == Refusal.COLD]
+        starts_s = [
+            self._wake.note_refused(exchange.pool, cold, time.monotonic()),
+            *(
+                standing.capacity.start_s
+                for standing in exchange.pool.standings
+                if refused.get(standing.candidate.id) == Refusal.STARTING
+            ),
         ]
-        start_s = self._wake.note_refused(exchange.pool, cold, time.monotonic())
-        if start_s is None:
+        soonest_s = min((start_s for start_s in starts_s if start_s is not None), default=None)
+        if soonest_s is None:
             return error
-        return NoCandidateError(error.refusals, max(start_s, error.retry_after_s))
+        return NoCandidateError(error.refusals, max(soonest_s, error.retry_after_s))
 
     def status(self) -> dict[str, dict[str, float]]:
         """Return what each candidate lost since the start, and how often it was nudged."""

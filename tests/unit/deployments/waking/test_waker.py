@@ -63,6 +63,14 @@ def test_a_pin_wakes_nobody_else(waker):
     assert list(waker.status()) == ["slow"]
 
 
+def test_one_that_starts_already_is_waited_for(waker):
+    """It takes what is left of its start, and needs no nudge."""
+    error = NoCandidateError({"slow": "starting", "soon": "denied"})
+    assert waker.note_refused(exchange(), error).retry_after_s == 90.0
+    assert waker.note_refused(exchange("soon"), error) is error
+    assert waker.status() == {}
+
+
 def test_where_nothing_is_cold_nothing_is_woken(waker):
     """The error stays as it is."""
     error = NoCandidateError({"slow": "denied", "soon": "denied"})
