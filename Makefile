@@ -20,7 +20,7 @@ down: setup ## Stop what `make up` started
 	$(BIN)/python -m infra.down
 
 test: setup ## Run every test that needs no accelerator; router/ must be covered to 95 %
-	$(BIN)/pytest -m "not gpu" --cov=router --cov-branch --cov-fail-under=95 --cov-report=term:skip-covered
+	$(BIN)/pytest -m "not gpu" --cov=router --cov-branch --cov-fail-under=95 --cov-report=term:skip-covered --durations=25 --durations-min=5
 
 test-fast: setup ## Run the unit and contract tests: no Ray, no network
 	$(BIN)/pytest -q tests/unit tests/contract

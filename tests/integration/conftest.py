@@ -1,4 +1,4 @@
-"""A server that speaks S3 over HTTP, and a proxy that loses its answers."""
+"""A server that speaks S3 over HTTP, a proxy that loses its answers, and a place for MLflow."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import warnings
 
 import boto3
+import mlflow
 import pytest
 from werkzeug.serving import make_server
 
@@ -134,3 +135,16 @@ def lossy(s3_server, s3_environment, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     yield proxy
     proxy.stop()
+
+
+@pytest.fixture(scope="module")
+def mlflow_folder(tmp_path_factory):
+    """Return a folder for MLflow's database, beside which its artifacts will lie."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # MLflow's default artifact folder is relative
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("GIT_PYTHON_REFRESH", "quiet")
+        before = mlflow.get_tracking_uri()
+        yield folder
+        mlflow.set_tracking_uri(before)

@@ -3,7 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pytest
 from made_up import CANDIDATES, SCHEMA, fit
@@ -23,8 +22,6 @@ from training.retrain import Promotion, conclude
 
 pytestmark = [
     pytest.mark.slow,
-    # MLflow's store uses a loader strategy that SQLAlchemy has deprecated.
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
 
 
@@ -35,16 +32,9 @@ def routers():
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory):
-    """Return the tracking URI of a new store; its artifacts lie beside the database."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # MLflow's default artifact folder is relative
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        patch.setenv("GIT_PYTHON_REFRESH", "quiet")
-        before = mlflow.get_tracking_uri()
-        yield f"sqlite:///{folder / 'mlflow.db'}"
-        mlflow.set_tracking_uri(before)
+def uri(mlflow_folder):
+    """Return the tracking URI of a new store."""
+    return f"sqlite:///{mlflow_folder / 'mlflow.db'}"
 
 
 @pytest.fixture(scope="module")

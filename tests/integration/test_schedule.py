@@ -30,8 +30,6 @@ from training.schedule import RUN_TAG, Commands, LogReading, Scheduler
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    # MLflow's store uses a loader strategy that SQLAlchemy has deprecated.
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pytest
 from made_up import fit
@@ -20,25 +19,13 @@ from router.profile import Profile
 from training import profiling
 from training.publishing.publish import Publisher, profile_metrics
 
-pytestmark = [
-    # MLflow's store uses a loader strategy that SQLAlchemy has deprecated.
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-]
-
 KINDS = ("sums", "words", "names")
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory):
-    """Return the tracking URI of a new store; its artifacts lie beside the database."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # MLflow's default artifact folder is relative
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        patch.setenv("GIT_PYTHON_REFRESH", "quiet")
-        before = mlflow.get_tracking_uri()
-        yield f"sqlite:///{folder / 'mlflow.db'}"
-        mlflow.set_tracking_uri(before)
+def uri(mlflow_folder):
+    """Return the tracking URI of a new store."""
+    return f"sqlite:///{mlflow_folder / 'mlflow.db'}"
 
 
 @pytest.fixture(scope="module")

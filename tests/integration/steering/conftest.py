@@ -74,13 +74,6 @@ def made_up():
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory, vouch):
+def store(mlflow_folder, vouch):
     """Return an empty store."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # MLflow's default artifact folder is relative
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        patch.setenv("GIT_PYTHON_REFRESH", "quiet")
-        before = mlflow.get_tracking_uri()
-        yield Store(folder, vouch)
-        mlflow.set_tracking_uri(before)
+    return Store(mlflow_folder, vouch)

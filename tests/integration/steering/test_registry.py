@@ -22,8 +22,6 @@ from router.records import Pool, Standing
 
 pytestmark = [
     pytest.mark.slow,
-    # MLflow's store uses a loader strategy that SQLAlchemy has deprecated.
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
 
 NEWCOMER = Candidate(id="cedar", price=Price(input_usd_per_mtok=0.1, output_usd_per_mtok=0.1))

@@ -18,8 +18,6 @@ from router.records import Decision, Policy, QueryShape, Routing
 
 pytestmark = [
     pytest.mark.slow,
-    # MLflow's store uses a loader strategy that SQLAlchemy has deprecated.
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
 
 NAMES = ("aster", "birch")

@@ -19,8 +19,6 @@ ENCODERS = Path(__file__).parents[3] / ".cache" / "encoders"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not ENCODERS.is_dir(), reason="make setup builds the encoders"),
-    # MLflow's store uses a loader strategy that SQLAlchemy has deprecated.
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
 
 SHAPE = QueryShape(num_chars=20)
