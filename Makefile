@@ -46,7 +46,7 @@ imports: setup ## Check the import directions
 bench: setup ## Measure the main job's figures on the system that `make demo` left up; writes docs/evidence
 	$(BIN)/python -m infra.evidence.main_job
 
-bench-router: setup ## Measure the router on published outcomes in DATA (about forty minutes); writes docs/evidence
+bench-router: setup ## Measure the router on published outcomes in DATA (about fifty minutes); writes docs/evidence
 	OMP_NUM_THREADS=1 $(BIN)/python -m infra.evidence.router --data $(DATA)
 
 bench-learning: setup ## Measure one PART of learning (loop, newcomer, studies, promotion, kills, replicas, log, scale)

@@ -23,6 +23,7 @@ from infra.evidence.router_runs import (
 )
 from infra.provenance import commit, conditions
 from training.benchmark.pool_changes import regret_shares
+from training.benchmark.protocol import NUM_TURNS
 from training.benchmark.reliability import MANY_OUTCOMES, MIN_OUTCOMES
 from training.benchmark.report import markdown
 
@@ -46,7 +47,8 @@ def page(
 Measured at commit `{commit()}` on {conditions()}, with `{COMMAND}`. {NUM_SEEDS} seeds,
 70/10/20 by whole groups, the same projected features and predicted costs for everyone. A rival
 that is trained step by step has at most {MAX_STEPS} steps, {LARGE_MAX_STEPS} on `all`, and stops
-early on validation rows. A cost weight is chosen on {", ".join(PRICED)} alone; elsewhere the
+early on validation rows. A cost weight is chosen on {", ".join(PRICED)} alone, for each rival on
+{NUM_TURNS} parts of the training and validation rows that are left out in turn; elsewhere the
 Rank Score is that of weight 0.
 
 {verdicts(entries)}

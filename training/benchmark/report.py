@@ -336,7 +336,7 @@ def _pool_part(pool: PoolTable) -> str:
         f"{head}\nCurves over the cost weight, with realised and with predicted cost:\n\n"
         f"{_table(['policy', *figures, *(f'{name}, predicted' for name in figures)], curves)}\n"
         "Quality in % and USD per 1,000 queries, at cost weight 0 and at the weight that was "
-        "chosen on validation rows:\n\n"
+        "chosen on rows left out in turn:\n\n"
         f"{_table(header, costs)}"
     )
 

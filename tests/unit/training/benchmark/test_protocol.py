@@ -4,6 +4,7 @@ Axis legend: N = queries, F = features, M = candidates.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 from dataclasses import dataclass, field
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from router.candidate import Candidate, Price
 from router.errors import InvalidInputError
 from router.features.schema import FeatureBlock, FeatureSchema
+from training.benchmark.cost_model import CostModel
 from training.benchmark.metrics import COST_WEIGHTS
-from training.benchmark.protocol import CostModel, choose, plain, run_protocol
+from training.benchmark.protocol import NUM_TURNS, choose, plain, run_protocol
 from training.benchmark.table import OutcomeTable
 from training.data.dataset import TrainingSet
 
@@ -276,30 +278,33 @@ def test_labels_and_costs_of_test_rows_change_no_choice():
 
 
 def test_the_weight_is_chosen_on_rows_that_the_fit_did_not_see():
-    """The fit for the weight holds training rows alone; the other one both parts, and no test."""
+    """Each past row is left out of one fit for the weight; no test row is ever in any."""
     table = world()
     split = table.split(3)
     witness = Witness("witness", (1.0, 0.0, 0.0))
     run_protocol(table, [witness], seeds=[3])
-    (past, held, seed), (train, validation, again) = witness.fits
-    assert seed == again == 3
-    assert set(past.table.query_ids) | set(held.table.query_ids) == set(split.train.query_ids)
-    assert not set(past.group_N) & set(held.group_N)
-    assert len(held.group_N) == len(split.train) // 8
+    *turns, (train, validation, _) = witness.fits
+    *judged, test = (rows.table.query_ids for rows in witness.asked)
+    past = sorted((*split.train.query_ids, *split.validation.query_ids))
+    assert len(turns) == len(judged) == NUM_TURNS
+    assert sorted(itertools.chain(*judged)) == past
+    for (learned, held, seed), out in zip(turns, judged, strict=True):
+        assert seed == 3
+        parts = [*learned.table.query_ids, *held.table.query_ids, *out]
+        assert sorted(parts) == past
+        assert not set(learned.group_N) & set(held.group_N)
+        assert len(held.group_N) == pytest.approx(len(past) / 10, abs=1)
     assert train.table.query_ids == split.train.query_ids
     assert validation.table.query_ids == split.validation.query_ids
-    assert [rows.table.query_ids for rows in witness.asked] == [
-        split.validation.query_ids,
-        split.test.query_ids,
-    ]
+    assert test == split.test.query_ids
 
 
-def test_the_weight_has_the_best_rank_score_on_validation_rows():
+def test_the_weight_has_the_best_rank_score_on_the_rows_left_out():
     """Aster alone earns there, so the weight keeps to it, though cedar is thought better."""
     score_NM = np.tile([0.0, 0.0, 1.0], (100, 1))
     table = table_of(score_NM, np.tile([1.0, 2.0, 4.0], (100, 1)))
-    is_held_N = np.isin(table.query_ids, table.split(0).validation.query_ids)
-    score_NM[is_held_N] = [1.0, 0.0, 0.0]
+    is_past_N = ~np.isin(table.query_ids, table.split(0).test.query_ids)
+    score_NM[is_past_N] = [1.0, 0.0, 0.0]
     turned = table_of(score_NM, table.cost_usd_NM)
     rival = Fixed("cedar", (0.5, 0.0, 1.0))
     chosen = one(turned, rival)[1].chosen
