@@ -5,7 +5,7 @@ CONFIG ?= infra/serve/local.yaml
 DATA ?= ../shared/data/routing
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo up down test test-fast check fmt lint types imports bench bench-router bench-learning bench-serving docs docs-check zoo lock clean help
+.PHONY: setup demo up down test test-fast static check fmt lint types imports bench bench-router bench-learning bench-serving docs docs-check zoo lock clean help
 
 setup: ## Install the locked packages and the encoders into .venv and .cache
 	@$(PYTHON) -m infra.environment
@@ -25,9 +25,11 @@ test: setup ## Run every test that needs no accelerator; router/ must be covered
 test-fast: setup ## Run the unit and contract tests: no Ray, no network
 	$(BIN)/pytest -q tests/unit tests/contract
 
-check: setup ## Check format, lint, types, import directions, documents, files; run the fast tests
+static: setup ## Check format, lint, types, import directions, documents, files
 	$(BIN)/ruff format --check .
-	$(MAKE) --no-print-directory lint types imports docs-check test-fast
+	$(MAKE) --no-print-directory lint types imports docs-check
+
+check: static test-fast ## The same, and the fast tests
 
 fmt: setup ## Format, and mend what ruff can mend
 	$(BIN)/ruff format .
