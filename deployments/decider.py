@@ -40,7 +40,7 @@ LOSS_CHECK_S = 0.25
 """Seconds between looks whether Serve has noticed that a replica died."""
 
 NOTICE_S = 30.0
-"""Longest wait for that; Serve took 3 s, and 13 s where its controller had just died too."""
+"""Longest wait for that; Serve took 1 to 4 s, and takes longer while its controller is away."""
 
 
 class Decider:

@@ -3,6 +3,8 @@
 from infra.evidence.serving import soak
 
 MINUTES = 5.0
+MAX_CONTROLLER_MB = 500
+"""Serve's controller weighed 247 MB, and 711 once an engine's death had it import vLLM."""
 
 
 def test_users_notice_no_fault(system):
@@ -17,3 +19,4 @@ def test_users_notice_no_fault(system):
     assert not result["spared"]
     assert result["settled_s"] is not None
     assert {"ingress", "router", "candidate engine"} <= set(result["slopes"])
+    assert result["slopes"]["Serve controller"]["last_rss_mb"] < MAX_CONTROLLER_MB

@@ -290,13 +290,11 @@ def test_the_weight_is_chosen_on_rows_that_the_fit_did_not_see():
     assert sorted(itertools.chain(*judged)) == past
     for (learned, held, seed), out in zip(turns, judged, strict=True):
         assert seed == 3
-        parts = [*learned.table.query_ids, *held.table.query_ids, *out]
-        assert sorted(parts) == past
+        assert sorted([*learned.table.query_ids, *held.table.query_ids, *out]) == past
         assert not set(learned.group_N) & set(held.group_N)
         assert len(held.group_N) == pytest.approx(len(past) / 10, abs=1)
-    assert train.table.query_ids == split.train.query_ids
+    assert (train.table.query_ids, test) == (split.train.query_ids, split.test.query_ids)
     assert validation.table.query_ids == split.validation.query_ids
-    assert test == split.test.query_ids
 
 
 def test_the_weight_has_the_best_rank_score_on_the_rows_left_out():
