@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from deployments.dispatching.stickiness import Sessions, stay
@@ -109,12 +110,14 @@ class Decider:
             return None
         losses, began_s = Losses.of(tried, lost), time.monotonic()
         while (left_s := exchange.left_s()) and time.monotonic() - began_s < NOTICE_S:
-            exchange.pool = losses.look(self._watcher.startable(left_s))
-            try:
-                return await self._among(exchange)
-            except NoCandidateError:
-                if not losses.unseen:
-                    return None
+            pool = losses.look(self._watcher.startable(left_s))
+            # In an outage many wait here: the router is asked once there is somebody to choose.
+            if any(standing.refusal is None for standing in pool.standings):
+                exchange.pool = pool
+                with suppress(NoCandidateError):
+                    return await self._among(exchange)
+            if not losses.unseen:
+                return None
             await asyncio.sleep(LOSS_CHECK_S)
         return None
 
